@@ -1,0 +1,2 @@
+//! emberd.
+fn main() {}
