@@ -1,0 +1,57 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up what they need first.
+#
+#   make demo    emberd, a real Phoenix and a playground that sends LLM traces; prints what to open
+#   make test    every test, the real PostgreSQL and the real Phoenix included
+#   make run     emberd alone, on its embedded default (SQLite, a local log)
+#   make check   format, lints, licences: what a change must pass before its tests are worth running
+#   make bench   the benches, with the bare server as the floor in the same run
+#   make kill    kill -9 cycles under load against the real binary (CYCLES=200)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export EMBERD_CACHE ?= $(HOME)/.cache/emberd
+# A target directory outside the checkout is used again by the next clone.
+export CARGO_TARGET_DIR ?= $(EMBERD_CACHE)/target
+export EMBERD_PHOENIX := $(EMBERD_CACHE)/phoenix
+
+CARGO := cargo
+BIN := $(CARGO_TARGET_DIR)/debug/emberd
+DEMO_ARGS ?=
+CYCLES ?= 20
+
+.PHONY: help setup rust build demo test run check bench kill
+
+help:
+	@sed -n '3,8p' Makefile | cut -c3-
+
+rust:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again"; exit 1; }
+
+setup: rust
+	@.ci/services setup
+
+build: rust
+	$(CARGO) build --locked --workspace
+
+demo: setup build
+	$(BIN) demo --phoenix-venv $(EMBERD_PHOENIX) $(DEMO_ARGS)
+
+run: build
+	$(BIN) serve
+
+test: setup
+	.ci/with-services $(CARGO) test --locked --workspace --no-fail-fast
+
+check: rust
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: licences not checked"; fi
+
+bench: setup
+	$(CARGO) build --release --locked -p emberd-daemon -p emberd-benches
+	.ci/with-services $(CARGO_TARGET_DIR)/release/emberd-benches $(BENCH_ARGS)
+
+kill: setup
+	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill -- --nocapture
