@@ -1,0 +1,174 @@
+//! An emberd process under test: started with a data directory of its own on free ports, ended by its pid.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up: generous, for a busy two-core machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data directory and the settings an emberd runs there with; survives the process.
+pub struct Home {
+    pub dir: tempfile::TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Home {
+    /// SQLite, a local log, nothing to forward to.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("emberd-it-").tempdir().unwrap();
+        let mut home = Self { dir, settings: Vec::new() };
+        for (key, value) in [
+            ("EMBERD_INTAKE_GRPC", "127.0.0.1:0"),
+            ("EMBERD_INTAKE_HTTP", "127.0.0.1:0"),
+            ("EMBERD_API_LISTEN", "127.0.0.1:0"),
+            ("EMBERD_PHOENIX_OTLP", ""),
+            ("EMBERD_RECORDER_ROOT_WAIT", "2s"),
+        ] {
+            home.set(key, value);
+        }
+        home
+    }
+
+    /// Overrides a setting by its environment name.
+    pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The `emberd` command with this home's settings and nothing of the test's own environment that emberd would read.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_emberd"));
+        command.args(arguments).arg("--data-dir").arg(self.path());
+        for (key, _) in std::env::vars() {
+            if key.starts_with("EMBERD_") || key.starts_with("PHOENIX_") || key == "DATABASE_URL" {
+                command.env_remove(key);
+            }
+        }
+        command.envs(self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()))).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts `emberd serve` and waits until it has bound its ports.
+    pub fn start(&self) -> Emberd {
+        let _ = std::fs::remove_file(self.path().join("run.json"));
+        let log_path = self.path().join("stderr.log");
+        let log = File::options().create(true).append(true).open(&log_path).unwrap();
+        let mut command = self.command(&["serve"]);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut emberd = Emberd { child, log_path, run: Value::Null };
+        let run = self.path().join("run.json");
+        emberd.run = wait_for("emberd binds its ports", || {
+            if let Some(status) = emberd.child.try_wait().unwrap() {
+                panic!("emberd ended with {status} before it was up:\n{}", emberd.said());
+            }
+            serde_json::from_slice(&std::fs::read(&run).ok()?).ok()
+        });
+        emberd
+    }
+}
+
+/// A running `emberd serve`; killed if the test forgets it.
+pub struct Emberd {
+    child: Child,
+    log_path: PathBuf,
+    run: Value,
+}
+
+impl Emberd {
+    pub fn grpc(&self) -> String {
+        format!("http://{}", self.run["grpc"].as_str().unwrap())
+    }
+
+    pub fn http(&self) -> String {
+        format!("http://{}/v1/traces", self.run["http"].as_str().unwrap())
+    }
+
+    pub fn api(&self) -> String {
+        format!("http://{}", self.run["api"].as_str().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log_path).unwrap_or_default()
+    }
+
+    /// kill -9, as a power switch does it to a process.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("emberd did not stop:\n{}", self.said());
+    }
+
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// `GET` of the API, as JSON.
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = reqwest::get(format!("{}{path}", self.api())).await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: {status} {text}"))
+    }
+
+    /// Waits until the recorder has taken in all that was acknowledged and published it.
+    pub async fn recorded(&self) {
+        let since = Instant::now();
+        loop {
+            let status = self.get("/api/status").await;
+            let accepted = status["ledger"]["accepted_spans"].as_u64().unwrap();
+            let recorder = &status["ledger"]["consumers"]["recorder"];
+            let done = recorder["done"].as_u64().unwrap() + recorder["quarantined"].as_u64().unwrap();
+            if done >= accepted && recorder["unpublished"].as_bool() != Some(true) {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "not recorded: {status:#}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Emberd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let since = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(since.elapsed() < PATIENCE, "gave up waiting: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

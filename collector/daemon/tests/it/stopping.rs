@@ -1,0 +1,49 @@
+//! SIGTERM: what is inside is answered truly, what was acknowledged is recorded, and the exit is clean.
+
+use super::client::Client;
+use super::kill::Made;
+use super::library::{Kind, Library};
+
+/// Under load, SIGTERM ends the process with 0; everything acknowledged before it is in the tables after the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_loses_nothing() {
+    let library = Library::new(Kind::Sqlite).await;
+    let emberd = library.home.start();
+    let mut client = Client::connect(&emberd).await;
+    let load = tokio::spawn(async move {
+        let mut acked = Vec::new();
+        for number in (0..).step_by(3) {
+            match client.send_grpc(Made::new(number).requests[0].clone()).await {
+                Ok(()) => acked.push(number),
+                Err(refusal) => return (acked, refusal),
+            }
+        }
+        unreachable!("the load ends when emberd does")
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let status = tokio::task::spawn_blocking(|| emberd.terminate()).await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(!library.home.path().join("run.json").exists(), "run.json outlives the process");
+    let (acked, _) = load.await.unwrap();
+    assert!(!acked.is_empty());
+
+    let emberd = library.home.start();
+    emberd.recorded().await;
+    let rows = library.traces().await;
+    let known: std::collections::BTreeSet<&str> = rows.iter().map(|row| row["phoenix_trace_id"].as_str().unwrap()).collect();
+    for number in &acked {
+        assert!(known.contains(Made::new(*number).trace_hex().as_str()), "trace {number} of {} is lost", acked.len());
+    }
+}
+
+/// A second emberd on the same data directory refuses to start and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_instance_is_refused() {
+    let library = Library::new(Kind::Sqlite).await;
+    let first = library.home.start();
+    let second = library.home.command(&["serve"]).output().unwrap();
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("already") || said.contains("locked"), "{said}");
+    assert!(first.terminate().success());
+}
