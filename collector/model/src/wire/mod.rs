@@ -1,4 +1,24 @@
-//! STUB of the border; its owner fills it in (becomes a folder `wire/`).
+//! The walk over an encoded `ExportTraceServiceRequest`, without building a message tree.
+//!
+//! Promise: [`check`] reads each byte of a request about once, never panics, never recurses further than its limit and
+//! allocates nothing for spans that are in order. What it lets pass, prost decodes, Phoenix's decoder takes, and the views
+//! ([`spans`]) read with the meaning that protobuf gives it: the last of a repeated scalar, the merge of a repeated message.
+//!
+//! - `read`: varints, keys, lengths; skipping what is not known.
+//! - `text`: is it UTF-8, does it hold a NUL; the hot loop.
+//! - `walk`: the messages, one function each. `mend`: which attributes Phoenix stumbles over.
+//! - `view`: reading a checked request in place. `edit`: copies of a request with spans changed or left out.
+//!
+//! Not here: what an attribute means (`facts`), how a span is mended (`emberd-consumers`), JSON (`json`).
+//! Kept by: `tests/wire_differential.rs` (the same verdict, ids and values as prost) and `tests/wire_table.rs` (bad input).
+
+mod read;
+mod view;
+
+pub use view::{
+    ArrayView, AttributeView, Attributes, EventView, Events, Found, KvListView, LinkView, Links, ResourceView, ScopeView,
+    SpanView, Spans, ValueView, Values, spans,
+};
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]
