@@ -1,0 +1,650 @@
+//! Reading a request in place: views that borrow from its bytes.
+//!
+//! Promise: on a request that passed [`check`](super::check), what prost would decode. On any other bytes no panic and an end:
+//! a view stops where the bytes stop making sense, and text that is not UTF-8 reads as empty.
+//! Cost: [`spans`] passes over each span's fields once, without looking into attributes; an attribute's value is looked at
+//! when [`AttributeView::value`] is called. Attributes of a resource or scope are read anew by each call, so read them once for
+//! each [`ResourceView::index`] and not once for each span.
+
+use std::ops::Range;
+
+use super::read::{FIXED32, FIXED64, LENGTH, Reader, VARINT};
+use crate::{SpanId, TraceId, UnixNanos};
+
+/// All spans of a request, in order.
+pub fn spans(request: &[u8]) -> Spans<'_> {
+    Spans { request: Fields(Reader::new(request)), resource: None, scope: None, resources: 0, scopes: 0 }
+}
+
+/// A span and what it lies in.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// What emitted it.
+    pub resource: ResourceView<'a>,
+    /// The instrumentation that made it.
+    pub scope: ScopeView<'a>,
+    /// The span itself.
+    pub span: SpanView<'a>,
+}
+
+/// The iterator that [`spans`] gives.
+#[derive(Clone, Debug)]
+pub struct Spans<'a> {
+    request: Fields<'a>,
+    resource: Option<(Fields<'a>, ResourceView<'a>)>,
+    scope: Option<(Fields<'a>, ScopeView<'a>)>,
+    resources: u32,
+    scopes: u32,
+}
+
+impl<'a> Iterator for Spans<'a> {
+    type Item = Found<'a>;
+
+    fn next(&mut self) -> Option<Found<'a>> {
+        loop {
+            if let (Some((_, resource)), Some((fields, scope))) = (&self.resource, &mut self.scope)
+                && let Some(span) = fields.next_message(2)
+            {
+                return Some(Found { resource: *resource, scope: *scope, span: SpanView::new(span) });
+            }
+            if let Some((fields, _)) = &mut self.resource
+                && let Some(scope_spans) = fields.next_message(2)
+            {
+                self.scope = Some((Fields(scope_spans), ScopeView::new(scope_spans, self.scopes)));
+                self.scopes += 1;
+                continue;
+            }
+            let resource_spans = self.request.next_message(1)?;
+            self.resource = Some((Fields(resource_spans), ResourceView::new(resource_spans, self.resources)));
+            self.scope = None;
+            self.resources += 1;
+        }
+    }
+}
+
+/// What emitted the spans: a service, a host.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourceView<'a> {
+    /// The how-manieth `ResourceSpans` of the request this is, from 0.
+    pub index: u32,
+    /// Which version of the conventions its attributes follow; mostly empty.
+    pub schema_url: &'a str,
+    resource: Pieces<'a>,
+}
+
+impl<'a> ResourceView<'a> {
+    fn new(resource_spans: Reader<'a>, index: u32) -> Self {
+        let mut schema_url = "";
+        for field in Fields(resource_spans) {
+            if let (3, Value::Bytes(url)) = field {
+                schema_url = text(url);
+            }
+        }
+        Self { index, schema_url, resource: Pieces::of(resource_spans, 1).unwrap_or_default() }
+    }
+
+    /// Its attributes, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(self.resource.elements(1))
+    }
+}
+
+/// The instrumentation that made the spans.
+#[derive(Clone, Copy, Debug)]
+pub struct ScopeView<'a> {
+    /// The how-manieth `ScopeSpans` of the request this is, from 0.
+    pub index: u32,
+    /// The library's name, as `openinference.instrumentation.openai`.
+    pub name: &'a str,
+    /// The library's version.
+    pub version: &'a str,
+    /// Which version of the conventions its spans follow; mostly empty.
+    pub schema_url: &'a str,
+    scope: Pieces<'a>,
+}
+
+impl<'a> ScopeView<'a> {
+    fn new(scope_spans: Reader<'a>, index: u32) -> Self {
+        let scope = Pieces::of(scope_spans, 1).unwrap_or_default();
+        let mut view = Self { index, name: "", version: "", schema_url: "", scope };
+        for field in scope.fields() {
+            match field {
+                (1, Value::Bytes(name)) => view.name = text(name),
+                (2, Value::Bytes(version)) => view.version = text(version),
+                _ => {}
+            }
+        }
+        for field in Fields(scope_spans) {
+            if let (3, Value::Bytes(url)) = field {
+                view.schema_url = text(url);
+            }
+        }
+        view
+    }
+
+    /// Its attributes, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(self.scope.elements(3))
+    }
+}
+
+/// One span.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanView<'a> {
+    /// The trace it belongs to.
+    pub trace_id: TraceId,
+    /// Its own id.
+    pub span_id: SpanId,
+    /// The span that called it; none for a root.
+    pub parent_span_id: Option<SpanId>,
+    /// W3C trace state, verbatim.
+    pub trace_state: &'a str,
+    /// What it did.
+    pub name: &'a str,
+    /// OTLP's `SpanKind`, unknown numbers included.
+    pub kind: i32,
+    /// When it began.
+    pub start: UnixNanos,
+    /// When it ended; may lie before `start`.
+    pub end: UnixNanos,
+    /// OTLP's status code: 0 unset, 1 ok, 2 error, unknown numbers included.
+    pub status_code: i32,
+    /// The status' text; mostly empty.
+    pub status_message: &'a str,
+    /// W3C trace flags and OTLP's own above them.
+    pub flags: u32,
+    /// How many attributes the SDK left out.
+    pub dropped_attributes: u32,
+    /// How many events the SDK left out.
+    pub dropped_events: u32,
+    /// How many links the SDK left out.
+    pub dropped_links: u32,
+    /// The encoded `Span`.
+    pub raw: &'a [u8],
+    /// Where `raw` begins in the request.
+    pub at: usize,
+}
+
+impl<'a> SpanView<'a> {
+    fn new(span: Reader<'a>) -> Self {
+        let mut view = Self {
+            trace_id: TraceId::default(),
+            span_id: SpanId::default(),
+            parent_span_id: None,
+            trace_state: "",
+            name: "",
+            kind: 0,
+            start: UnixNanos(0),
+            end: UnixNanos(0),
+            status_code: 0,
+            status_message: "",
+            flags: 0,
+            dropped_attributes: 0,
+            dropped_events: 0,
+            dropped_links: 0,
+            raw: &span.bytes[span.at..],
+            at: span.at,
+        };
+        for field in Fields(span) {
+            match field {
+                (1, Value::Bytes(id)) => view.trace_id = TraceId::from_wire(id).unwrap_or_default(),
+                (2, Value::Bytes(id)) => view.span_id = SpanId::from_wire(id).unwrap_or_default(),
+                (3, Value::Bytes(state)) => view.trace_state = text(state),
+                (4, Value::Bytes(id)) => view.parent_span_id = SpanId::from_wire(id),
+                (5, Value::Bytes(name)) => view.name = text(name),
+                (6, Value::Varint(kind)) => view.kind = kind as i32,
+                (7, Value::Fixed64(start)) => view.start = UnixNanos(start),
+                (8, Value::Fixed64(end)) => view.end = UnixNanos(end),
+                (10, Value::Varint(count)) => view.dropped_attributes = count as u32,
+                (12, Value::Varint(count)) => view.dropped_events = count as u32,
+                (14, Value::Varint(count)) => view.dropped_links = count as u32,
+                (15, Value::Bytes(status)) => view.read_status(status),
+                (16, Value::Fixed32(flags)) => view.flags = flags,
+                _ => {}
+            }
+        }
+        view
+    }
+
+    fn read_status(&mut self, status: &'a [u8]) {
+        for field in Fields(Reader::new(status)) {
+            match field {
+                (2, Value::Bytes(message)) => self.status_message = text(message),
+                (3, Value::Varint(code)) => self.status_code = code as i32,
+                _ => {}
+            }
+        }
+    }
+
+    /// Where the encoded `Span` lies in the request.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.at + self.raw.len()
+    }
+
+    /// Its attributes, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(Pieces::whole(self.raw).elements(9))
+    }
+
+    /// What happened in it, in order.
+    pub fn events(&self) -> Events<'a> {
+        Events(Pieces::whole(self.raw).elements(11))
+    }
+
+    /// The spans that it names besides its parent, in order.
+    pub fn links(&self) -> Links<'a> {
+        Links(Pieces::whole(self.raw).elements(13))
+    }
+}
+
+/// The iterator that [`SpanView::events`] gives.
+#[derive(Clone, Debug)]
+pub struct Events<'a>(Elements<'a>);
+
+impl<'a> Iterator for Events<'a> {
+    type Item = EventView<'a>;
+
+    fn next(&mut self) -> Option<EventView<'a>> {
+        self.0.next().map(EventView::new)
+    }
+}
+
+/// Something that happened in a span.
+#[derive(Clone, Copy, Debug)]
+pub struct EventView<'a> {
+    /// When.
+    pub time: UnixNanos,
+    /// What.
+    pub name: &'a str,
+    /// How many attributes the SDK left out.
+    pub dropped_attributes: u32,
+    raw: &'a [u8],
+}
+
+impl<'a> EventView<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        let mut view = Self { time: UnixNanos(0), name: "", dropped_attributes: 0, raw };
+        for field in Fields(Reader::new(raw)) {
+            match field {
+                (1, Value::Fixed64(time)) => view.time = UnixNanos(time),
+                (2, Value::Bytes(name)) => view.name = text(name),
+                (4, Value::Varint(count)) => view.dropped_attributes = count as u32,
+                _ => {}
+            }
+        }
+        view
+    }
+
+    /// Its attributes, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(Pieces::whole(self.raw).elements(3))
+    }
+}
+
+/// The iterator that [`SpanView::links`] gives.
+#[derive(Clone, Debug)]
+pub struct Links<'a>(Elements<'a>);
+
+impl<'a> Iterator for Links<'a> {
+    type Item = LinkView<'a>;
+
+    fn next(&mut self) -> Option<LinkView<'a>> {
+        self.0.next().map(LinkView::new)
+    }
+}
+
+/// Another span that a span names.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkView<'a> {
+    /// Its trace's id, of whatever length it came in: nobody checks a link's ids.
+    pub trace_id: &'a [u8],
+    /// Its id, likewise.
+    pub span_id: &'a [u8],
+    /// W3C trace state, verbatim.
+    pub trace_state: &'a str,
+    /// W3C trace flags and OTLP's own above them.
+    pub flags: u32,
+    /// How many attributes the SDK left out.
+    pub dropped_attributes: u32,
+    raw: &'a [u8],
+}
+
+impl<'a> LinkView<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        let mut view = Self { trace_id: &[], span_id: &[], trace_state: "", flags: 0, dropped_attributes: 0, raw };
+        for field in Fields(Reader::new(raw)) {
+            match field {
+                (1, Value::Bytes(id)) => view.trace_id = id,
+                (2, Value::Bytes(id)) => view.span_id = id,
+                (3, Value::Bytes(state)) => view.trace_state = text(state),
+                (5, Value::Varint(count)) => view.dropped_attributes = count as u32,
+                (6, Value::Fixed32(flags)) => view.flags = flags,
+                _ => {}
+            }
+        }
+        view
+    }
+
+    /// Its attributes, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(Pieces::whole(self.raw).elements(4))
+    }
+}
+
+/// The iterator over the attributes of a resource, scope, span, event, link, or of a value that is a list of pairs.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a>(Elements<'a>);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = AttributeView<'a>;
+
+    fn next(&mut self) -> Option<AttributeView<'a>> {
+        self.0.next().map(AttributeView::new)
+    }
+}
+
+/// A key and its value, which is not looked at before it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct AttributeView<'a> {
+    /// Its name, as `llm.model_name`.
+    pub key: &'a str,
+    raw: &'a [u8],
+}
+
+impl<'a> AttributeView<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        let mut key = "";
+        for field in Fields(Reader::new(raw)) {
+            if let (1, Value::Bytes(last)) = field {
+                key = text(last);
+            }
+        }
+        Self { key, raw }
+    }
+
+    /// Its value.
+    pub fn value(&self) -> ValueView<'a> {
+        Pieces::of(Reader::new(self.raw), 2).map_or(ValueView::Empty, ValueView::new)
+    }
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueView<'a> {
+    /// None was given, or one that only the profiling signal uses.
+    Empty,
+    /// Text.
+    Str(&'a str),
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number, NaN and the infinities included.
+    Double(f64),
+    /// Bytes, which Phoenix cannot store.
+    Bytes(&'a [u8]),
+    /// Values in order.
+    Array(ArrayView<'a>),
+    /// Keys and values in order.
+    KvList(KvListView<'a>),
+}
+
+impl<'a> ValueView<'a> {
+    fn new(any_value: Pieces<'a>) -> Self {
+        let mut value = Self::Empty;
+        // Lists of one kind that follow each other merge; any other member between them starts anew.
+        let mut run = Run::default();
+        for field in any_value.fields() {
+            value = match field {
+                (1, Value::Bytes(string)) => Self::Str(text(string)),
+                (2, Value::Varint(bool)) => Self::Bool(bool != 0),
+                (3, Value::Varint(int)) => Self::Int(int as i64),
+                (4, Value::Fixed64(double)) => Self::Double(f64::from_bits(double)),
+                (number @ (5 | 6), Value::Bytes(list)) => {
+                    let list = run.list(any_value, number, list);
+                    if number == 5 { Self::Array(ArrayView(list)) } else { Self::KvList(KvListView(list)) }
+                }
+                (7, Value::Bytes(bytes)) => Self::Bytes(bytes),
+                (8, Value::Varint(_)) => Self::Empty,
+                _ => continue,
+            };
+            if !matches!(value, Self::Array(_) | Self::KvList(_)) {
+                run.member = 0;
+            }
+        }
+        value
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'a str> {
+        match self {
+            Self::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Which lists of an `AnyValue` are merged into the one that it ends up with.
+#[derive(Default)]
+struct Run {
+    /// The field number of the member set last, 0 if that is not a list.
+    member: u32,
+    /// How many lists the run holds.
+    lists: u32,
+    /// How often each of the two kinds of list occurred so far: 5 (array) and 6 (list of pairs).
+    seen: [u32; 2],
+}
+
+impl Run {
+    fn list<'a>(&mut self, any_value: Pieces<'a>, number: u32, list: &'a [u8]) -> Pieces<'a> {
+        self.lists = if self.member == number { self.lists + 1 } else { 1 };
+        self.member = number;
+        let seen = &mut self.seen[(number - 5) as usize];
+        *seen += 1;
+        if self.lists == 1 { Pieces::whole(list) } else { any_value.inside(number, *seen - self.lists) }
+    }
+}
+
+/// A value that is a list of values.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrayView<'a>(Pieces<'a>);
+
+impl<'a> ArrayView<'a> {
+    /// Its elements, in order.
+    pub fn values(&self) -> Values<'a> {
+        Values(self.0.elements(1))
+    }
+}
+
+/// The iterator that [`ArrayView::values`] gives.
+#[derive(Clone, Debug)]
+pub struct Values<'a>(Elements<'a>);
+
+impl<'a> Iterator for Values<'a> {
+    type Item = ValueView<'a>;
+
+    fn next(&mut self) -> Option<ValueView<'a>> {
+        self.0.next().map(|value| ValueView::new(Pieces::whole(value)))
+    }
+}
+
+/// A value that is a list of keys and values.
+#[derive(Clone, Copy, Debug)]
+pub struct KvListView<'a>(Pieces<'a>);
+
+impl<'a> KvListView<'a> {
+    /// Its pairs, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(self.0.elements(1))
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug)]
+enum Value<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// The fields of one message, groups left out; ends where the bytes are malformed.
+#[derive(Clone, Copy)]
+struct Fields<'a>(Reader<'a>);
+
+impl std::fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "fields from {} to {}", self.0.at, self.0.bytes.len())
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The next occurrence of the message that is field `number`.
+    fn next_message(&mut self, number: u32) -> Option<Reader<'a>> {
+        let reader = &mut self.0;
+        while !reader.is_done() {
+            let key = reader.key().ok()?;
+            if key == super::read::key(number, LENGTH) {
+                return reader.message().ok();
+            }
+            reader.skip(key).ok()?;
+        }
+        None
+    }
+
+    fn next_payload(&mut self, number: u32) -> Option<&'a [u8]> {
+        self.next_message(number).map(|message| &message.bytes[message.at..])
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, Value<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u32, Value<'a>)> {
+        let reader = &mut self.0;
+        while !reader.is_done() {
+            let key = reader.key().ok()?;
+            let value = match key & 7 {
+                VARINT => Value::Varint(reader.varint().ok()?),
+                FIXED64 => Value::Fixed64(reader.fixed64().ok()?),
+                LENGTH => Value::Bytes(reader.payload().ok()?),
+                FIXED32 => Value::Fixed32(reader.fixed32().ok()?),
+                _ => {
+                    reader.skip(key).ok()?;
+                    continue;
+                }
+            };
+            return Some((key >> 3, value));
+        }
+        None
+    }
+}
+
+/// A message that may lie in several pieces, which protobuf merges: the payloads of field `path[1]` in those of field
+/// `path[0]` in `bytes`, less the first `skip`. A 0 in `path` is a step not taken, so `[0, 0]` is `bytes` itself: the usual case.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    path: [u32; 2],
+    skip: u32,
+}
+
+impl<'a> Pieces<'a> {
+    fn whole(bytes: &'a [u8]) -> Self {
+        Self { bytes, path: [0, 0], skip: 0 }
+    }
+
+    /// The message that is field `number` of `outer`; none if it is not set.
+    fn of(outer: Reader<'a>, number: u32) -> Option<Self> {
+        let mut fields = Fields(outer);
+        let first = fields.next_payload(number)?;
+        Some(match fields.next_payload(number) {
+            None => Self::whole(first),
+            Some(_) => Self { bytes: &outer.bytes[outer.at..], path: [number, 0], skip: 0 },
+        })
+    }
+
+    /// The message that is field `number` of this one, less its first `skip` pieces.
+    fn inside(self, number: u32, skip: u32) -> Self {
+        let path = if self.path[0] == 0 { [number, 0] } else { [self.path[0], number] };
+        Self { bytes: self.bytes, path, skip }
+    }
+
+    fn pieces(self) -> PieceIter<'a> {
+        let nothing = Fields(Reader::new(&[]));
+        let whole = (self.path[0] == 0).then_some(self.bytes);
+        PieceIter { whole, outer: Fields(Reader::new(self.bytes)), inner: nothing, path: self.path, skip: self.skip }
+    }
+
+    fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {
+        self.pieces().flat_map(|piece| Fields(Reader::new(piece)))
+    }
+
+    fn elements(self, number: u32) -> Elements<'a> {
+        Elements { pieces: self.pieces(), piece: Fields(Reader::new(&[])), number }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct PieceIter<'a> {
+    whole: Option<&'a [u8]>,
+    outer: Fields<'a>,
+    inner: Fields<'a>,
+    path: [u32; 2],
+    skip: u32,
+}
+
+impl<'a> PieceIter<'a> {
+    fn next_unskipped(&mut self) -> Option<&'a [u8]> {
+        match self.path {
+            [0, _] => self.whole.take(),
+            [number, 0] => self.outer.next_payload(number),
+            [number, inner] => loop {
+                if let Some(piece) = self.inner.next_payload(inner) {
+                    return Some(piece);
+                }
+                self.inner = Fields(Reader::new(self.outer.next_payload(number)?));
+            },
+        }
+    }
+}
+
+impl<'a> Iterator for PieceIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while self.skip > 0 {
+            self.skip -= 1;
+            self.next_unskipped()?;
+        }
+        self.next_unskipped()
+    }
+}
+
+/// The occurrences of one repeated field in a message.
+#[derive(Clone, Debug)]
+struct Elements<'a> {
+    pieces: PieceIter<'a>,
+    piece: Fields<'a>,
+    number: u32,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            if let Some(element) = self.piece.next_payload(self.number) {
+                return Some(element);
+            }
+            self.piece = Fields(Reader::new(self.pieces.next()?));
+        }
+    }
+}
