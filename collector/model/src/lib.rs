@@ -20,6 +20,7 @@ pub mod rollup;
 pub mod row;
 pub mod sketch;
 pub mod trace;
+mod varint;
 pub mod wire;
 
 pub use batch::{Batch, Flags};
