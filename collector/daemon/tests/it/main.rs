@@ -9,6 +9,7 @@
 mod client;
 mod commands;
 mod fixtures;
+mod floors;
 mod kill;
 mod library;
 mod phoenix;
