@@ -12,9 +12,16 @@
 //! Not here: what an attribute means (`facts`), how a span is mended (`emberd-consumers`), JSON (`json`).
 //! Kept by: `tests/wire_differential.rs` (the same verdict, ids and values as prost) and `tests/wire_table.rs` (bad input).
 
+mod edit;
+mod mend;
+mod message;
 mod read;
+mod text;
 mod view;
+mod walk;
+pub(crate) mod write;
 
+pub use edit::{Change, edited};
 pub use view::{
     ArrayView, AttributeView, Attributes, EventView, Events, Found, KvListView, LinkView, Links, ResourceView, ScopeView,
     SpanView, Spans, ValueView, Values, spans,
@@ -59,11 +66,20 @@ pub struct Checked {
 }
 
 /// Walks a request: is it well-formed, is its text UTF-8, are its ids whole, is it too deep?
-pub fn check(_request: &[u8], _limits: &Limits) -> Result<Checked, Malformed> {
-    unimplemented!()
+///
+/// Spans are rejected, and the others kept, for: a trace or span id of the wrong length or all zero, a parent id of the wrong
+/// length, text that is not UTF-8, a value nested too deep, more spans than [`Limits::spans_max`]. What is wrong with a resource
+/// or scope rejects all spans under it.
+pub fn check(request: &[u8], limits: &Limits) -> Result<Checked, Malformed> {
+    walk::Walk::over(request, limits).map(|(checked, _)| checked)
 }
 
 /// A copy of `request` without the spans that [`check`] rejects; fields it does not know are kept.
-pub fn without_rejected(_request: &[u8], _limits: &Limits) -> Vec<u8> {
-    unimplemented!()
+///
+/// A resource or scope that has no span left goes with its last one. Of a malformed request nothing is left.
+pub fn without_rejected(request: &[u8], limits: &Limits) -> Vec<u8> {
+    match walk::Walk::over(request, limits) {
+        Ok((_, cuts)) => edit::copied(request, 0, cuts.iter().map(|cut| (&cut.place, None))),
+        Err(Malformed { .. }) => Vec::new(),
+    }
 }

@@ -43,18 +43,18 @@ impl<'a> Iterator for Spans<'a> {
     fn next(&mut self) -> Option<Found<'a>> {
         loop {
             if let (Some((_, resource)), Some((fields, scope))) = (&self.resource, &mut self.scope)
-                && let Some(span) = fields.next_message(2)
+                && let Some((from, span)) = fields.next_message(2)
             {
-                return Some(Found { resource: *resource, scope: *scope, span: SpanView::new(span) });
+                return Some(Found { resource: *resource, scope: *scope, span: SpanView::new(span, from) });
             }
             if let Some((fields, _)) = &mut self.resource
-                && let Some(scope_spans) = fields.next_message(2)
+                && let Some((_, scope_spans)) = fields.next_message(2)
             {
                 self.scope = Some((Fields(scope_spans), ScopeView::new(scope_spans, self.scopes)));
                 self.scopes += 1;
                 continue;
             }
-            let resource_spans = self.request.next_message(1)?;
+            let (_, resource_spans) = self.request.next_message(1)?;
             self.resource = Some((Fields(resource_spans), ResourceView::new(resource_spans, self.resources)));
             self.scope = None;
             self.resources += 1;
@@ -161,12 +161,14 @@ pub struct SpanView<'a> {
     pub dropped_links: u32,
     /// The encoded `Span`.
     pub raw: &'a [u8],
+    /// Where its field begins in the request: the key and the length before `raw`.
+    from: usize,
     /// Where `raw` begins in the request.
-    pub at: usize,
+    at: usize,
 }
 
 impl<'a> SpanView<'a> {
-    fn new(span: Reader<'a>) -> Self {
+    fn new(span: Reader<'a>, from: usize) -> Self {
         let mut view = Self {
             trace_id: TraceId::default(),
             span_id: SpanId::default(),
@@ -183,6 +185,7 @@ impl<'a> SpanView<'a> {
             dropped_events: 0,
             dropped_links: 0,
             raw: &span.bytes[span.at..],
+            from,
             at: span.at,
         };
         for field in Fields(span) {
@@ -216,10 +219,10 @@ impl<'a> SpanView<'a> {
         }
     }
 
-    /// Where the encoded `Span` lies in the request.
+    /// Where it lies in the request, the key and the length before `raw` included: the place of a [`Change`](super::Change).
     #[must_use]
-    pub fn range(&self) -> Range<usize> {
-        self.at..self.at + self.raw.len()
+    pub fn place(&self) -> Range<usize> {
+        self.from..self.at + self.raw.len()
     }
 
     /// Its attributes, in order, repeated keys included.
@@ -505,13 +508,14 @@ impl std::fmt::Debug for Fields<'_> {
 }
 
 impl<'a> Fields<'a> {
-    /// The next occurrence of the message that is field `number`.
-    fn next_message(&mut self, number: u32) -> Option<Reader<'a>> {
+    /// The next occurrence of the message that is field `number`, and where its key stands.
+    fn next_message(&mut self, number: u32) -> Option<(usize, Reader<'a>)> {
         let reader = &mut self.0;
         while !reader.is_done() {
+            let from = reader.at;
             let key = reader.key().ok()?;
             if key == super::read::key(number, LENGTH) {
-                return reader.message().ok();
+                return Some((from, reader.message().ok()?));
             }
             reader.skip(key).ok()?;
         }
@@ -519,7 +523,7 @@ impl<'a> Fields<'a> {
     }
 
     fn next_payload(&mut self, number: u32) -> Option<&'a [u8]> {
-        self.next_message(number).map(|message| &message.bytes[message.at..])
+        self.next_message(number).map(|(_, message)| &message.bytes[message.at..])
     }
 }
 
