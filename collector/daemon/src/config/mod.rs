@@ -1,0 +1,163 @@
+//! One TOML file and the environment, read once into types that cannot be wrong.
+//!
+//! Promise: everything that is wrong is said at once, each with file, line and key (or the variable's name), before anything is
+//! opened or bound; an unknown key or variable is wrong, and so is a secret that others can read.
+//! On disk: the file of `--config`; every key is documented in `config/emberd.toml`, which holds the defaults.
+//! In the environment: `EMBERD_SECTION_KEY` or `EMBERD__SECTION__KEY` for every key, above the app's own names
+//! (`DATABASE_URL`, `PHOENIX_INTERNAL_URL`, ..), above the file.
+//! Not here: what a component does with its section. No other room reads files of settings or the environment.
+//! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
+//!
+//! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
+//! - [`sections`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
+
+mod checks;
+mod document;
+mod environment;
+mod faults;
+mod later;
+mod reader;
+mod secret;
+mod sections;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub(crate) use faults::{Errors, Fault, Place};
+pub(crate) use later::Identity;
+pub(crate) use secret::Secret;
+pub(crate) use sections::{
+    Api, Compression, Database, Durability, Forward, Intake, KeysFile, Log, Origin, Phoenix, Recorder, Store,
+};
+pub(crate) use units::{ByteSize, Endpoint};
+
+/// Where everything lies if nobody says.
+const DATA_DIR: &str = "emberd-data";
+
+/// All that emberd is told.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where everything lies.
+    pub data_dir: PathBuf,
+    /// The OTLP doors.
+    pub intake: Intake,
+    /// The span log.
+    pub log: Log,
+    /// The database.
+    pub store: Store,
+    /// Phoenix.
+    pub phoenix: Phoenix,
+    /// Further OTLP endpoints.
+    pub forward: Vec<Forward>,
+    /// How spans become rows.
+    pub recorder: Recorder,
+    /// The API.
+    pub api: Api,
+    /// Whose tokens are accepted; none: the API is for this machine, and every caller is the local administrator.
+    pub identity: Option<Identity>,
+    warnings: Vec<Fault>,
+}
+
+impl Config {
+    /// Reads the file, if there is one, and the environment. `data_dir` is what the command line said; it counts most.
+    pub(crate) fn load(path: Option<&Path>, data_dir: Option<PathBuf>) -> Result<Self, Errors> {
+        Self::load_with(path, std::env::vars_os(), data_dir)
+    }
+
+    /// The same with an environment that is handed in.
+    pub(crate) fn load_with(
+        path: Option<&Path>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        data_dir: Option<PathBuf>,
+    ) -> Result<Self, Errors> {
+        read(path, variables, data_dir).0
+    }
+
+    /// What works and yet deserves a word in the log at the start.
+    pub(crate) fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// Forwards to this Phoenix instead of the configured one, for a caller that has started it.
+    pub(crate) fn point_at_phoenix(&mut self, url: &str, otlp: &str) -> Result<(), Errors> {
+        let fault = |message| Errors(vec![Fault { place: Place::Default, key: "[phoenix]".into(), message }]);
+        self.phoenix.url = units::parse(url).map_err(fault)?;
+        self.phoenix.otlp = Some(units::parse(otlp).map_err(fault)?);
+        Ok(())
+    }
+
+    /// Lets a door whose port is taken take a free one, for a caller that tells people where the doors are.
+    pub(crate) fn free_busy_ports(&mut self) {
+        for address in [&mut self.intake.grpc, &mut self.intake.http, &mut self.api.listen] {
+            if std::net::TcpListener::bind(*address).is_err() {
+                address.set_port(0);
+            }
+        }
+    }
+}
+
+fn read(
+    path: Option<&Path>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    data_dir: Option<PathBuf>,
+) -> (Result<Config, Errors>, reader::Reader) {
+    let mut faults = Vec::new();
+    let environment = environment::Environment::of(variables, &mut faults);
+    let file = path.and_then(|path| open(path, &mut faults)).unwrap_or_default();
+    let syntax: Vec<Place> = faults.iter().map(|fault| fault.place.clone()).collect();
+
+    let mut reader = reader::Reader::new(file, environment, faults);
+    let named = reader.data_dir();
+    let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
+    let mut config = Config {
+        intake: sections::intake(&mut reader),
+        log: sections::log(&mut reader),
+        store: sections::store(&mut reader, &data_dir),
+        phoenix: sections::phoenix(&mut reader),
+        forward: sections::forward(&mut reader),
+        recorder: sections::recorder(&mut reader),
+        api: sections::api(&mut reader),
+        identity: later::identity(&mut reader),
+        warnings: Vec::new(),
+        data_dir,
+    };
+    later::archive(&mut reader);
+    later::llm(&mut reader);
+    later::plugins(&mut reader);
+    later::flags(&mut reader);
+    checks::check(&config, &mut reader);
+    reader.finish();
+
+    config.warnings = std::mem::take(&mut reader.warnings);
+    let faults = std::mem::take(&mut reader.faults);
+    let result = if faults.is_empty() { Ok(config) } else { Err(Errors(tidy(faults, &syntax))) };
+    (result, reader)
+}
+
+fn open(path: &Path, faults: &mut Vec<Fault>) -> Option<reader::File> {
+    let mut fault = |message: String| faults.push(Fault { place: Place::whole(path), key: String::new(), message });
+    let file = File::open(path).map_err(|error| fault(format!("cannot read: {error}"))).ok()?;
+    let shown = secret::is_shown(&file);
+    let bytes = secret::read_bytes(file, document::FILE_BYTES_MAX);
+    let bytes = bytes.map_err(|message| fault(format!("cannot read: {message}"))).ok()?;
+    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    Some(reader::File { table: document::parse(path, &bytes, faults), base, shown })
+}
+
+/// In the order of the file, and without what only follows from a line that is not TOML.
+fn tidy(mut faults: Vec<Fault>, syntax: &[Place]) -> Vec<Fault> {
+    let mut seen: Vec<&Place> = syntax.iter().collect();
+    seen.sort();
+    let mut kept = faults.split_off(syntax.len());
+    kept.retain(|fault| seen.binary_search(&&fault.place).is_err());
+    faults.append(&mut kept);
+    faults.sort();
+    faults.dedup();
+    faults
+}

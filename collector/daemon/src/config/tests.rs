@@ -1,0 +1,556 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// A directory with an `emberd.toml` of this text, and files that only their owner can read.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn with(text: impl AsRef<[u8]>) -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        fs::write(place.path("emberd.toml"), text).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(self, name: &str, mode: u32, text: &str) -> Self {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        self
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, Errors> {
+        Config::load_with(Some(&self.path("emberd.toml")), env(variables), Some("data".into()))
+    }
+
+    /// The faults as they are shown, with the directory's name taken out.
+    fn faults(&self, variables: &[(&str, &str)]) -> String {
+        let shown = self.load(variables).map(|_| ()).expect_err("must be refused").to_string();
+        shown.replace(&format!("{}/", self.dir.path().display()), "")
+    }
+}
+
+fn env(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn without_file(variables: &[(&str, &str)]) -> Result<Config, Errors> {
+    Config::load_with(None, env(variables), Some("data".into()))
+}
+
+fn shown(config: &Config) -> String {
+    assert_eq!(config.warnings(), []);
+    format!("{config:#?}")
+}
+
+const DOCUMENTED: &str = include_str!("../../../../config/emberd.toml");
+
+/// The file that documents every key holds the defaults, so that copying it changes nothing.
+#[test]
+fn the_documented_file_is_the_defaults() {
+    let place = Place::with(DOCUMENTED);
+    assert_eq!(shown(&place.load(&[]).unwrap()), shown(&without_file(&[]).unwrap()));
+}
+
+/// A key that code asks for stands in the documented file, at its place; the commented ones count, and load when uncommented.
+#[test]
+fn every_key_is_documented() {
+    let uncommented: String = DOCUMENTED
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = ") && !key.contains("EMBERD_") || key.starts_with('[') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    // Its two ways to name a plugin exclude each other.
+    let place = Place::with(uncommented.replace("address = ", "# address = "));
+    let (config, reader) = read(Some(&place.path("emberd.toml")), [], None);
+    config.unwrap();
+    let mut section = String::new();
+    let mut documented = std::collections::BTreeSet::new();
+    for line in uncommented.lines() {
+        let line = line.split('#').next().unwrap().trim();
+        if let Some(header) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = header.to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            documented.insert(format!("[{section}] {key}"));
+        }
+    }
+    for (section, key) in reader.keys().filter(|(_, key)| !key.is_empty()) {
+        assert!(documented.remove(&format!("[{section}] {key}")), "[{section}] {key} is not in config/emberd.toml");
+    }
+    assert!(documented.is_empty(), "documented and never read: {documented:?}");
+}
+
+/// The block of the specification loads as it stands, with a word about what is not used yet.
+#[test]
+fn the_specified_file_loads() {
+    let place = Place::with(
+        r#"
+[intake]
+grpc = "127.0.0.1:4317"
+http = "127.0.0.1:4318"
+max_request = "64MiB"
+keys_file = ""
+[log]
+backend = "disk"
+durability = "sync"
+budget = "20GiB"
+keep = "24h"
+[store]
+url = "sqlite"
+max_connections = 100
+[phoenix]
+url = "http://127.0.0.1:6006"
+otlp = "http://127.0.0.1:14317"
+api_key_file = ""
+verify = true
+[[forward]]
+[archive]
+url = "file"
+[api]
+listen = "127.0.0.1:8317"
+[llm]
+base_url = ""
+api_key_file = ""
+[plugins.phoenix-evals]
+command = ["python3", "-m", "emberd_phoenix_evals"]
+[identity]
+jwt_secret_file = ""
+[flags]
+evaluations = { enabled = true, rollout = 100 }
+"#,
+    );
+    let mut config = place.load(&[]).unwrap();
+    let warnings: Vec<_> = config.warnings.drain(..).map(|fault| format!("{} {}", fault.key, fault.message)).collect();
+    assert_eq!(
+        warnings,
+        ["[[forward]] has no url: nothing is forwarded", "[plugins.phoenix-evals] command not used yet"]
+    );
+    assert_eq!(shown(&config), shown(&without_file(&[]).unwrap()));
+}
+
+/// Each fault is said with its file, line and key, and all of them in one go.
+#[test]
+fn every_fault_has_its_place() {
+    let place = Place::with(
+        r#"budgett = 1
+[intake]
+grpc = "127.0.0.1"
+max_request = "0 B"
+maxrequest = 3
+[log]
+budgett = "20GiB"
+keep = 24
+durability = "maybe"
+segment = "-1MiB"
+[store]
+url = "mysql://root:hunter2@db/x"
+max_connections = "many"
+[phoenix]
+url = "phoenix:6006"
+otlp = "http://127.0.0.1:4317/v1/metrics"
+verify = "true"
+[[forward]]
+name = "a b"
+[[forward]]
+url = "grpc://h:1"
+[stor]
+url = "sqlite"
+[api]
+listen = { port = 1 }
+"#,
+    );
+    let expected = r#"emberd.toml:1: unknown key `budgett`
+emberd.toml:3: [intake] grpc: expected an address and port such as "127.0.0.1:4317" or "[::1]:4317", found "127.0.0.1"
+emberd.toml:4: [intake] max_request: must be more than zero
+emberd.toml:5: [intake]: unknown key `maxrequest`, did you mean `max_request`?
+emberd.toml:7: [log]: unknown key `budgett`, did you mean `budget`?
+emberd.toml:8: [log] keep: a duration needs a unit: expected a duration such as "24h", "90s" or "1h30m"
+emberd.toml:9: [log] durability: expected "sync" or "os", found "maybe"
+emberd.toml:10: [log] segment: negative bytes: -1
+emberd.toml:12: [store] url: expected "sqlite", "sqlite:FILE" or "postgres://..", found mysql:
+emberd.toml:13: [store] max_connections: expected a whole number, found text
+emberd.toml:15: [phoenix] url: expected a URL that begins with http:// or https://, found phoenix:
+emberd.toml:16: [phoenix] otlp: the path "/v1/metrics" is not one of OTLP's: expected "grpc://host:4317", or "https://host:4318/v1/traces" for OTLP/HTTP
+emberd.toml:17: [phoenix] verify: expected true or false without quotes, found text
+emberd.toml:18: [[forward]] url: is missing
+emberd.toml:19: [[forward]] name: expected 1 to 32 of a-z, 0-9 and -
+emberd.toml:20: [[forward]] name: is missing
+emberd.toml:22: unknown section `stor`, did you mean [store]?
+emberd.toml:25: [api] listen: expected an address and port such as "127.0.0.1:4317" or "[::1]:4317", found a table"#;
+    assert_eq!(place.faults(&[]), expected);
+}
+
+/// What is not TOML is said with its line too, beside what else is wrong.
+#[test]
+fn a_file_that_is_not_toml_is_refused_with_all_its_lines() {
+    for (text, expected) in [
+        (
+            "[log]\nbudget = \"1GiB\"\nbudget = \"2GiB\"\nkeep = 1",
+            &["emberd.toml:3: [log] budget: duplicate key", "emberd.toml:4: [log] keep: "][..],
+        ),
+        ("[log]\n[log]\n", &["emberd.toml:2: [log]: duplicate key"]),
+        (
+            "[log]\nbudget = 1GiB\nkepe = \"1h\"",
+            &["emberd.toml:2: [log] budget: ", "emberd.toml:3: [log]: unknown key `kepe`"],
+        ),
+        ("log:\n  budget: 1\n", &["emberd.toml:1: "]),
+        ("a = [[[[", &["emberd.toml:1: a: "]),
+    ] {
+        let faults = Place::with(text).faults(&[]);
+        for part in expected {
+            assert!(faults.lines().any(|line| line.starts_with(part)), "{text:?} gives\n{faults}");
+        }
+    }
+    assert_eq!(Place::with(b"[log]\nkeep = \"\xff\"").faults(&[]), "emberd.toml:2: not UTF-8: byte 0xff");
+    let bomb = Place::with("x = 1\n".repeat(1 << 18));
+    assert_eq!(bomb.faults(&[]), "emberd.toml: cannot read: more than 1048576 bytes");
+    let missing = Config::load_with(Some(Path::new("/nowhere/emberd.toml")), [], None).unwrap_err().to_string();
+    assert_eq!(missing, "/nowhere/emberd.toml: cannot read: No such file or directory (os error 2)");
+    let directory = Config::load_with(Some(Path::new("/")), [], None).unwrap_err().to_string();
+    assert!(directory.starts_with("/: cannot read: "), "{directory}");
+}
+
+/// Sizes, durations, addresses and endpoints: what they mean, and what is refused.
+#[test]
+fn values_mean_what_they_say() {
+    let size = |text: &str| without_file(&[("EMBERD_INTAKE_IN_FLIGHT", text)]).map(|config| config.intake.in_flight.0);
+    for (text, bytes) in [
+        ("256MiB", 256 << 20),
+        ("1 GiB", 1 << 30),
+        ("1tib", 1 << 40),
+        ("100MB", 100_000_000),
+        ("268435456", 256 << 20),
+        ("268435456B", 256 << 20),
+    ] {
+        assert_eq!(size(text), Ok(bytes), "{text}");
+    }
+    for (text, why) in [
+        ("", "expected a size"),
+        ("MiB", "expected a size"),
+        ("1.5GiB", "expected a size"),
+        ("1e9", "unknown unit \"e9\""),
+        ("64M", "unknown unit \"M\""),
+        ("0", "must be more than zero"),
+        ("-64MiB", "negative"),
+        ("99999999999GiB", "too large"),
+        ("18446744073709551616", "too large"),
+        ("9999999999999999999999999999999999999999999", "too large"),
+    ] {
+        let fault = size(text).unwrap_err().to_string();
+        assert!(
+            fault.starts_with("EMBERD_INTAKE_IN_FLIGHT: [intake] in_flight: ") && fault.contains(why),
+            "{text}: {fault}"
+        );
+    }
+
+    let keep = |text: &str| without_file(&[("EMBERD_LOG_KEEP", text)]).map(|config| config.log.keep.as_millis());
+    for (text, millis) in
+        [("24h", 86_400_000), ("500ms", 500), ("1h30m", 5_400_000), ("2d 1s", 172_801_000), ("0", 0), ("0s", 0)]
+    {
+        assert_eq!(keep(text), Ok(millis), "{text}");
+    }
+    for text in [
+        "24",
+        "h",
+        "-1h",
+        "1 fortnight",
+        "1h30",
+        "1.5h",
+        "99999999999999999999h",
+        "9999999999999999d",
+        "400d",
+        "1h--3m",
+    ] {
+        assert!(keep(text).unwrap_err().to_string().starts_with("EMBERD_LOG_KEEP: [log] keep: "), "{text}");
+    }
+
+    let listen = |text: &str| without_file(&[("EMBERD_API_LISTEN", text)]).map(|config| config.api.listen.to_string());
+    for (text, address) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:80", "[::1]:80"), ("localhost:9", "127.0.0.1:9")] {
+        assert_eq!(listen(text).as_deref(), Ok(address));
+    }
+    for text in ["", "8317", ":8317", "127.0.0.1:65536", "some.host:80", "localhost"] {
+        listen(text).unwrap_err();
+    }
+
+    let otlp = |text: &str| without_file(&[("EMBERD_PHOENIX_OTLP", text)]).map(|config| config.phoenix.otlp);
+    let url = |text: &str| reqwest::Url::parse(text).unwrap();
+    for (text, endpoint) in [
+        ("", None),
+        ("http://h:14317", Some(Endpoint::Grpc(url("http://h:14317")))),
+        ("grpc://h:1/", Some(Endpoint::Grpc(url("http://h:1/")))),
+        ("grpcs://h:1", Some(Endpoint::Grpc(url("https://h:1")))),
+        ("https://h/v1/traces", Some(Endpoint::Http(url("https://h/v1/traces")))),
+        ("http://h:6006/base/v1/traces", Some(Endpoint::Http(url("http://h:6006/base/v1/traces")))),
+    ] {
+        assert_eq!(otlp(text), Ok(endpoint), "{text}");
+    }
+    for text in
+        ["h:4317", "http://", "grpc://h:1/v1/traces", "ftp://h", "http://h/v1/logs", "http://h/?a=b", "http://h:99999"]
+    {
+        otlp(text).unwrap_err();
+    }
+}
+
+/// The file stands below the app's names, and these below emberd's.
+#[test]
+fn the_environment_counts_more_than_the_file() {
+    let place =
+        Place::with("[store]\nmax_connections = 7\nurl = \"sqlite:file.db\"\n[phoenix]\nurl = \"http://file:1\"\n");
+    let connections = |variables: &[_]| place.load(variables).unwrap().store.max_connections;
+    let app = ("PHOENIX_MAX_DB_CONNECTIONS", "8");
+    assert_eq!(connections(&[]), 7);
+    assert_eq!(connections(&[app]), 8);
+    assert_eq!(connections(&[app, ("EMBERD_STORE_MAX_CONNECTIONS", "9")]), 9);
+    assert_eq!(connections(&[app, ("EMBERD__STORE__MAX_CONNECTIONS", "10")]), 10);
+    assert_eq!(connections(&[("PHOENIX_MAX_DB_CONNECTIONS", "")]), 7, "empty is absent for the app's names");
+
+    let database = |variables: &[_]| place.load(variables).unwrap().store.database;
+    assert_eq!(database(&[]), Database::Sqlite("file.db".into()));
+    assert_eq!(database(&[("EMBERD_STORE_URL", "sqlite")]), Database::Sqlite("data/emberd.db".into()));
+    let postgres = "postgresql://u:p%40@h/d";
+    let Database::Postgres(url) = database(&[("DATABASE_URL", postgres)]) else { panic!("PostgreSQL was asked for") };
+    assert_eq!(url.reveal(), postgres);
+    assert_eq!(place.load(&[("PHOENIX_INTERNAL_URL", "http://app:2")]).unwrap().phoenix.url.as_str(), "http://app:2/");
+
+    let typed = place
+        .load(&[
+            ("EMBERD_PHOENIX_VERIFY", "false"),
+            ("EMBERD_PHOENIX_OTLP", ""),
+            ("EMBERD_RECORDER_PROMPT_KEYS", "a, b"),
+            ("EMBERD_API_CORS", "[\"https://app.example\"]"),
+            ("EMBERD_FORWARD", "[{ name = \"two\", url = \"grpc://h:1\", headers = { X-Tenant = \"t\" } }]"),
+            ("EMBERD_DATA_DIR", "elsewhere"),
+        ])
+        .unwrap();
+    assert!(!typed.phoenix.verify && typed.phoenix.otlp.is_none());
+    assert_eq!(typed.recorder.prompt_keys, ["a", "b"]);
+    assert_eq!(typed.api.cors, [Origin("https://app.example".into())]);
+    assert_eq!((typed.forward[0].name.as_str(), typed.forward[0].headers[0].0.as_str()), ("two", "x-tenant"));
+    assert_eq!(typed.data_dir, Path::new("data"), "the command line counts most");
+    let named = Config::load_with(None, env(&[("EMBERD_DATA_DIR", "elsewhere")]), None).unwrap();
+    assert_eq!(named.store.database, Database::Sqlite("elsewhere/emberd.db".into()));
+}
+
+/// A slip in a variable's name is not ignored, for it would be found when it matters.
+#[test]
+fn unknown_variables_are_refused() {
+    let faults = without_file(&[
+        ("EMBERD_LOG_BUDGETT", "1GiB"),
+        ("EMBERD_WAL_DIRR", "x"),
+        ("EMBERD_LOG_KEEP", "1h"),
+        ("EMBERD__LOG__KEEP", "2h"),
+        ("EMBERD_INTAKE_GRPC", "here"),
+        ("PHOENIX_CACHE_TTL", "long"),
+    ]);
+    let expected = r#"EMBERD_INTAKE_GRPC: [intake] grpc: expected an address and port such as "127.0.0.1:4317" or "[::1]:4317", found "here"
+EMBERD_LOG_BUDGETT: unknown variable, did you mean EMBERD_LOG_BUDGET?
+EMBERD_WAL_DIRR: unknown variable, did you mean EMBERD_DATA_DIR?
+EMBERD__LOG__KEEP: set twice: EMBERD_LOG_KEEP too
+PHOENIX_CACHE_TTL: expected a whole number, found "long""#;
+    assert_eq!(faults.unwrap_err().to_string(), expected);
+
+    let others = [
+        ("EMBERD_LOG", "debug"),
+        ("EMBERD_CACHE", "x"),
+        ("EMBERD_FIXTURES", "x"),
+        ("EMBERD_TEST_POSTGRES", "x"),
+        ("EMBERD_PHOENIX", "x"),
+        ("PHOENIX_PORT", "x"),
+        ("HOME", "x"),
+    ];
+    assert_eq!(shown(&without_file(&others).unwrap()), shown(&without_file(&[]).unwrap()));
+
+    use std::os::unix::ffi::OsStringExt;
+    let raw = |name: &str| (name.into(), OsString::from_vec(vec![0xff]));
+    let faults = Config::load_with(None, [raw("EMBERD_LOG_KEEP"), raw("LESS")], None).unwrap_err().to_string();
+    assert_eq!(faults, "EMBERD_LOG_KEEP: not UTF-8");
+}
+
+/// A secret is one line in a file that others cannot read, or a variable, and never shows.
+#[test]
+fn secrets_are_read_and_not_shown() {
+    let place = Place::with("[phoenix]\napi_key_file = \"key\"\n").file("key", 0o640, "s3cr3t\r\n");
+    let config = place.load(&[]).unwrap();
+    assert_eq!(config.phoenix.api_key.as_ref().map(Secret::reveal), Some("s3cr3t"));
+    assert!(!format!("{config:?}").contains("s3cr3t"));
+
+    for (mode, text, why) in [
+        (0o644, "s3cr3t", "can be read by others (mode 644)"),
+        (0o602, "s3cr3t", "can be read by others (mode 602)"),
+        (0o600, "", "the secret is empty"),
+        (0o600, "\n\n", "the secret is empty"),
+        (0o600, "s3cr3t\nsecond\n", "one line"),
+        (0o600, " s3cr3t", "space"),
+    ] {
+        let faults = Place::with("[phoenix]\n\napi_key_file = \"key\"\n").file("key", mode, text).faults(&[]);
+        assert!(faults.starts_with("emberd.toml:3: [phoenix] api_key_file: key") && faults.contains(why), "{faults}");
+        assert!(!faults.contains("s3cr3t"));
+    }
+    let gone = Place::with("[phoenix]\napi_key_file = \"/nowhere/key\"\n").faults(&[]);
+    assert!(
+        gone.starts_with("emberd.toml:2: [phoenix] api_key_file: cannot read /nowhere/key: No such file"),
+        "{gone}"
+    );
+
+    let identity = |variables: &[_]| {
+        let place = Place::with("[identity]\njwt_secret_file = \"file\"\n")
+            .file("file", 0o600, "from file")
+            .file("own", 0o600, "from own");
+        let own = place.path("own").display().to_string();
+        let all: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, if *value == "OWN" { &*own } else { *value })).collect();
+        place.load(&all).unwrap().identity.unwrap().jwt_secret.reveal().to_owned()
+    };
+    let own = ("EMBERD_IDENTITY_JWT_SECRET_FILE", "OWN");
+    assert_eq!(identity(&[]), "from file");
+    assert_eq!(identity(&[("SHARED_JWT_SECRET", "from app")]), "from app");
+    assert_eq!(identity(&[("SHARED_JWT_SECRET", "from app"), own]), "from own");
+
+    let shown = Place::with("[store]\nurl = \"postgres://u:hunter2@h/d\"\n").file("x", 0o600, "");
+    let config = shown.load(&[]).unwrap();
+    assert!(config.warnings()[0].to_string().contains("[store] url: holds a password"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let bad = Place::with("[store]\nurl = \"postgres://u:hunter2@h:port/d\"\n").faults(&[]);
+    assert_eq!(bad, "emberd.toml:2: [store] url: not a URL: invalid port number");
+}
+
+/// Only this machine reaches a door that asks for nothing.
+#[test]
+fn open_doors_are_refused() {
+    let keys = "[intake]\ngrpc = \"0.0.0.0:4317\"\nkeys_file = \"keys\"\n";
+    Place::with(keys).file("keys", 0o600, "some keys\n").load(&[]).unwrap();
+    let faults = Place::with(keys).file("keys", 0o644, "some keys\n").faults(&[]);
+    assert!(faults.starts_with("emberd.toml:3: [intake] keys_file: ") && !faults.contains('\n'), "{faults}");
+    let empty = Place::with(keys).file("keys", 0o600, "\n").faults(&[]);
+    assert_eq!(empty, "emberd.toml:3: [intake] keys_file: the file is empty");
+
+    let open = Place::with("[intake]\nhttp = \"0.0.0.0:4318\"\n[api]\nlisten = \"[::]:8317\"\n");
+    let expected = "emberd.toml:2: [intake] http: 0.0.0.0:4318 can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1
+emberd.toml:4: [api] listen: [::]:8317 can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1";
+    assert_eq!(open.faults(&[]), expected);
+    without_file(&[("EMBERD_API_LISTEN", "0.0.0.0:8317"), ("SHARED_JWT_SECRET", "x")]).unwrap();
+}
+
+/// What is good by itself can be wrong together.
+#[test]
+fn keys_must_fit_together() {
+    for (text, expected) in [
+        (
+            "[log]\nsegment = \"64MiB\"\nbudget = \"100MiB\"",
+            "emberd.toml:3: [log] budget: 100MiB is less than two segments of 64MiB: at least 128MiB",
+        ),
+        (
+            "[log]\nbudget = \"1MiB\"",
+            "emberd.toml:2: [log] budget: 1MiB is less than two segments of 1MiB: at least 2MiB",
+        ),
+        ("[log]\nsegment = \"4KiB\"", "emberd.toml:2: [log] segment: less than 1MiB"),
+        ("[log]\nbackend = \"kafka\"", "emberd.toml:2: [log] backend: \"kafka\" is not there yet: use \"disk\""),
+        (
+            "[intake]\nin_flight = \"1MiB\"",
+            "emberd.toml:2: [intake] in_flight: less than max_request, 64MiB: no such request could ever be taken",
+        ),
+        (
+            "[intake]\nhttp = \"127.0.0.1:4317\"",
+            "emberd.toml:2: [intake] http: 127.0.0.1:4317 is the address of [intake] grpc too",
+        ),
+        ("[recorder]\nquiet = \"1s\"", "emberd.toml:2: [recorder] quiet: must not be shorter than root_wait"),
+        (
+            "[recorder]\nprices_file = \"gone\"",
+            "emberd.toml:2: [recorder] prices_file: gone: No such file or directory (os error 2)",
+        ),
+        (
+            "[[forward]]\nname = \"a\"\nurl = \"grpc://h:1\"\n[[forward]]\nname = \"a\"\nurl = \"grpc://h:2\"",
+            "emberd.toml:5: [[forward]] name: \"a\" is the name of two",
+        ),
+        (
+            "[[forward]]\nname = \"phoenix\"\nurl = \"grpc://h:1\"",
+            "emberd.toml:2: [[forward]] name: \"phoenix\" is the name of one of emberd's own consumers",
+        ),
+        (
+            "[plugins.x]\ncommand = [\"a\"]\naddress = \"h:1\"",
+            "emberd.toml:3: [plugins.x] address: expected an address such as \"127.0.0.1:50051\" or \"http://plugin:50051\"",
+        ),
+        ("[plugins.x]", "emberd.toml:1: [plugins.x]: expected either `command` or `address`"),
+        (
+            "[flags]\ntraces = { enabled = true, rollout = 101 }",
+            "emberd.toml:2: [flags] traces: rollout is a percentage: 0 to 100",
+        ),
+        ("[archive]\nurl = \"ftp://x\"", "emberd.toml:2: [archive] url: expected \"file\" or \"s3://bucket/prefix\""),
+        (
+            "[api]\ncors = [\"https://app.example/page\"]",
+            "emberd.toml:2: [api] cors: \"https://app.example/page\": an origin has no path: use \"https://app.example\"",
+        ),
+    ] {
+        assert_eq!(Place::with(text).faults(&[]), expected, "{text}");
+    }
+    let small = without_file(&[("EMBERD_LOG_BUDGET", "64MiB")]).unwrap();
+    assert_eq!(small.log.segment, ByteSize::mib(8), "segments shrink with a small budget");
+    assert_eq!(without_file(&[]).unwrap().log.segment, ByteSize::mib(128));
+}
+
+/// A caller that has started Phoenix and tells people where everything is can change what was configured.
+#[test]
+fn a_demo_can_move_what_was_configured() {
+    let mut config = without_file(&[]).unwrap();
+    config.point_at_phoenix("http://127.0.0.1:7006", "http://127.0.0.1:7007").unwrap();
+    assert_eq!(config.phoenix.port(), Some(7006));
+    config.point_at_phoenix("nowhere", "http://127.0.0.1:7007").unwrap_err();
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.intake.grpc = taken.local_addr().unwrap();
+    config.intake.http = free;
+    config.free_busy_ports();
+    assert_eq!(config.intake.grpc.port(), 0);
+    assert_eq!(config.intake.http, free);
+}
+
+/// What is set and not used yet is said.
+#[test]
+fn what_is_not_used_yet_is_said() {
+    let place =
+        Place::with("[archive]\nurl = \"s3://b/p\"\n[flags]\ntraces = false\n[llm]\nbase_url = \"http://h/v1\"\n");
+    let config = place.load(&[("REDIS_URL", "redis://h"), ("OPENAI_API_KEY", "x")]).unwrap();
+    let mut warnings: Vec<_> =
+        config.warnings().iter().map(|fault| fault.to_string().rsplit('/').next().unwrap().to_owned()).collect();
+    warnings.sort();
+    assert_eq!(
+        warnings,
+        [
+            "REDIS_URL: not used yet",
+            "emberd.toml:2: [archive] url: not used yet",
+            "emberd.toml:4: [flags] traces: not used yet",
+            "emberd.toml:6: [llm] base_url: not used yet",
+        ]
+    );
+}
+
+proptest::proptest! {
+    /// No file, however broken, does anything but load or be refused.
+    #[test]
+    fn broken_files_are_refused_and_never_stop_the_program(
+        cuts in proptest::collection::vec((0..DOCUMENTED.len(), 0..40usize, "[\\[\\]{}=\".#\n a-z0-9-]{0,6}"), 1..6),
+    ) {
+        let mut text = DOCUMENTED.as_bytes().to_vec();
+        for (at, length, insert) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, insert.bytes());
+        }
+        let mut faults = Vec::new();
+        let table = document::parse(Path::new("emberd.toml"), &text, &mut faults);
+        proptest::prop_assert!(!table.is_empty() || !faults.is_empty() || text.is_empty());
+        let place = Place::with(&text);
+        if let Err(errors) = place.load(&[]) {
+            proptest::prop_assert!(errors.to_string().lines().count() >= 1);
+        }
+    }
+}
