@@ -1,1 +1,24 @@
-//! store
+//! What emberd knows: rows of the library's tables, rollups, cursors. The only room that knows SQL.
+//!
+//! Promise: a [`Recording`] is applied whole or not at all, together with its cursor; repeated, split, reordered or raced, the
+//! rows and the rollups come out the same. SQLite and PostgreSQL give the same answers, which one suite asks of both.
+//!
+//! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
+//! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
+//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`error`]: what can go wrong.
+//!
+//! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
+
+pub mod config;
+pub mod error;
+pub mod library;
+pub mod migrate;
+pub mod moment;
+pub mod record;
+mod store;
+
+pub use config::Config;
+pub use error::{Error, RecordError};
+pub use moment::Moment;
+pub use record::{Recorded, Recording, Writer};
+pub use store::Store;

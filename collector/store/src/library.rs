@@ -1,0 +1,187 @@
+//! What readers get: rows of the library's tables, under the tables' own names.
+
+use std::time::Duration;
+
+use emberd_model::rollup::Window;
+use emberd_model::row::Status;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::Moment;
+
+/// The prompt of traces that name none, or one that does not exist (yet): `unassigned`.
+pub const UNASSIGNED: Uuid = Uuid::nil();
+
+/// A page of a list, newest first.
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// Its rows.
+    pub data: Vec<T>,
+    /// What to ask for next; none on the last page.
+    pub next_cursor: Option<String>,
+}
+
+/// A row of `prompts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Prompt {
+    /// Primary key.
+    pub id: Uuid,
+    /// What spans may call it.
+    pub title: String,
+    /// Its text, where the table has a column for it.
+    pub content: Option<String>,
+    /// A profile.
+    pub created_by: Option<Uuid>,
+    /// When.
+    pub created_at: Option<Moment>,
+}
+
+/// A prompt to be made.
+#[derive(Clone, Debug)]
+pub struct NewPrompt {
+    /// What spans may call it.
+    pub title: String,
+    /// Its text.
+    pub content: String,
+    /// A profile.
+    pub created_by: Option<Uuid>,
+}
+
+/// A row of `prompt_traces`.
+#[derive(Debug, Serialize)]
+pub struct Trace {
+    /// Primary key.
+    pub id: Uuid,
+    /// [`UNASSIGNED`] where no prompt is known.
+    pub prompt_id: Uuid,
+    /// The trace id, lower-case hex.
+    pub phoenix_trace_id: String,
+    /// The session.
+    pub session_id: Option<Uuid>,
+    /// Latency.
+    pub execution_time_ms: i32,
+    /// {prompt, completion, total}.
+    pub tokens_used: Box<RawValue>,
+    /// Of the last LLM call.
+    pub model: String,
+    /// success, error or timeout.
+    pub status: String,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// An object.
+    pub metadata: Box<RawValue>,
+    /// The root's start.
+    pub created_at: Moment,
+    /// A profile.
+    pub user_id: Option<Uuid>,
+}
+
+/// Which traces; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct TraceFilter {
+    /// Of this prompt.
+    pub prompt_id: Option<Uuid>,
+    /// That went so.
+    pub status: Option<Status>,
+    /// Of this session.
+    pub session_id: Option<Uuid>,
+    /// By this model.
+    pub model: Option<String>,
+    /// Begun at or after.
+    pub from: Option<Moment>,
+    /// Begun before.
+    pub to: Option<Moment>,
+}
+
+/// A row of `prompt_performance_metrics`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Metric {
+    /// Primary key.
+    pub id: Uuid,
+    /// Whose.
+    pub prompt_id: Uuid,
+    /// latency_p50, latency_p90, latency_p99, tokens_per_second, success_rate, error_rate.
+    pub metric_type: String,
+    /// Its value.
+    pub value: f64,
+    /// Start of the window.
+    pub timestamp: Moment,
+    /// 1h, 1d, 7d, 30d.
+    pub aggregation_window: String,
+    /// When the row was made.
+    pub created_at: Moment,
+}
+
+/// Which metrics of a prompt; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct MetricFilter {
+    /// Of these windows.
+    pub window: Option<Window>,
+    /// Of windows that start at or after.
+    pub from: Option<Moment>,
+    /// Of windows that start before.
+    pub to: Option<Moment>,
+}
+
+/// A row of `prompt_performance_summary`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Whose.
+    pub prompt_id: Uuid,
+    /// Its title.
+    pub prompt_title: String,
+    /// All there ever were.
+    pub total_traces: i64,
+    /// All there ever were.
+    pub total_evaluations: i64,
+    /// Milliseconds.
+    pub avg_latency: Option<f64>,
+    /// Milliseconds.
+    pub median_latency: Option<f64>,
+    /// Milliseconds.
+    pub p95_latency: Option<f64>,
+    /// 0 to 1.
+    pub success_rate: Option<f64>,
+    /// Tokens in all, per trace.
+    pub avg_tokens: Option<f64>,
+    /// Start of the latest trace.
+    pub last_used_at: Option<Moment>,
+}
+
+/// How the database answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// How long a connection was waited for.
+    pub acquire: Duration,
+    /// How long the smallest query took.
+    pub query: Duration,
+}
+
+/// The connections for reading (PostgreSQL: for everything).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// Held by someone.
+    pub in_use: u32,
+    /// Open and free.
+    pub idle: u32,
+    /// Open at most.
+    pub max: u32,
+}
+
+/// How much there is, for the status page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rows of `prompts`, without the reserved one.
+    pub prompts: i64,
+    /// Rows of `prompt_traces`, as the rollups count them.
+    pub traces: i64,
+    /// Of these, rows that belong to no prompt.
+    pub unassigned: i64,
+    /// Traces that still take in spans.
+    pub open_traces: i64,
+    /// Traces whose root is waited for.
+    pub rootless: i64,
+    /// Marks that wait for [`crate::Store::publish`].
+    pub unpublished: i64,
+}
