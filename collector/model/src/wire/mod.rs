@@ -7,7 +7,8 @@
 //! - `read`: varints, keys, lengths; skipping what is not known.
 //! - `text`: is it UTF-8, does it hold a NUL; the hot loop.
 //! - `walk`: the messages, one function each. `mend`: which attributes Phoenix stumbles over.
-//! - `view`: reading a checked request in place. `edit`: copies of a request with spans changed or left out.
+//! - `view`, `value`, over `pieces`: reading a checked request in place.
+//! - `edit`, over `write`: copies of a request with spans changed or left out.
 //!
 //! Not here: what an attribute means (`facts`), how a span is mended (`emberd-consumers`), JSON (`json`).
 //! Kept by: `tests/wire_differential.rs` (the same verdict, ids and values as prost) and `tests/wire_table.rs` (bad input).
@@ -15,17 +16,17 @@
 mod edit;
 mod mend;
 mod message;
+mod pieces;
 mod read;
 mod text;
+mod value;
 mod view;
 mod walk;
 pub(crate) mod write;
 
 pub use edit::{Change, edited};
-pub use view::{
-    ArrayView, AttributeView, Attributes, EventView, Events, Found, KvListView, LinkView, Links, ResourceView, ScopeView,
-    SpanView, Spans, ValueView, Values, spans,
-};
+pub use value::{ArrayView, AttributeView, Attributes, KvListView, ValueView, Values};
+pub use view::{EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, spans};
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,153 @@
+//! Attributes and their values, read in place.
+
+use super::pieces::{Elements, Fields, Pieces, Value, text};
+use super::read::Reader;
+
+/// The iterator over the attributes of a resource, scope, span, event, link, or of a value that is a list of pairs.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a>(pub(super) Elements<'a>);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = AttributeView<'a>;
+
+    fn next(&mut self) -> Option<AttributeView<'a>> {
+        self.0.next().map(AttributeView::new)
+    }
+}
+
+/// A key and its value, which is not looked at before it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct AttributeView<'a> {
+    /// Its name, as `llm.model_name`.
+    pub key: &'a str,
+    raw: &'a [u8],
+}
+
+impl<'a> AttributeView<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        let mut key = "";
+        for field in Fields(Reader::new(raw)) {
+            if let (1, Value::Bytes(last)) = field {
+                key = text(last);
+            }
+        }
+        Self { key, raw }
+    }
+
+    /// Its value.
+    pub fn value(&self) -> ValueView<'a> {
+        Pieces::of(Reader::new(self.raw), 2).map_or(ValueView::Empty, ValueView::new)
+    }
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueView<'a> {
+    /// None was given, or one that only the profiling signal uses.
+    Empty,
+    /// Text.
+    Str(&'a str),
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number, NaN and the infinities included.
+    Double(f64),
+    /// Bytes, which Phoenix cannot store.
+    Bytes(&'a [u8]),
+    /// Values in order.
+    Array(ArrayView<'a>),
+    /// Keys and values in order.
+    KvList(KvListView<'a>),
+}
+
+impl<'a> ValueView<'a> {
+    fn new(any_value: Pieces<'a>) -> Self {
+        let mut value = Self::Empty;
+        // Lists of one kind that follow each other merge; any other member between them starts anew.
+        let mut run = Run::default();
+        for field in any_value.fields() {
+            value = match field {
+                (1, Value::Bytes(string)) => Self::Str(text(string)),
+                (2, Value::Varint(bool)) => Self::Bool(bool != 0),
+                (3, Value::Varint(int)) => Self::Int(int as i64),
+                (4, Value::Fixed64(double)) => Self::Double(f64::from_bits(double)),
+                (number @ (5 | 6), Value::Bytes(list)) => {
+                    let list = run.list(any_value, number, list);
+                    if number == 5 { Self::Array(ArrayView(list)) } else { Self::KvList(KvListView(list)) }
+                }
+                (7, Value::Bytes(bytes)) => Self::Bytes(bytes),
+                (8, Value::Varint(_)) => Self::Empty,
+                _ => continue,
+            };
+            if !matches!(value, Self::Array(_) | Self::KvList(_)) {
+                run.member = 0;
+            }
+        }
+        value
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_str(self) -> Option<&'a str> {
+        match self {
+            Self::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Which lists of an `AnyValue` are merged into the one that it ends up with.
+#[derive(Default)]
+struct Run {
+    /// The field number of the member set last, 0 if that is not a list.
+    member: u32,
+    /// How many lists the run holds.
+    lists: u32,
+    /// How often each of the two kinds of list occurred so far: 5 (array) and 6 (list of pairs).
+    seen: [u32; 2],
+}
+
+impl Run {
+    fn list<'a>(&mut self, any_value: Pieces<'a>, number: u32, list: &'a [u8]) -> Pieces<'a> {
+        self.lists = if self.member == number { self.lists + 1 } else { 1 };
+        self.member = number;
+        let seen = &mut self.seen[(number - 5) as usize];
+        *seen += 1;
+        if self.lists == 1 { Pieces::whole(list) } else { any_value.inside(number, *seen - self.lists) }
+    }
+}
+
+/// A value that is a list of values.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrayView<'a>(Pieces<'a>);
+
+impl<'a> ArrayView<'a> {
+    /// Its elements, in order.
+    pub fn values(&self) -> Values<'a> {
+        Values(self.0.elements(1))
+    }
+}
+
+/// The iterator that [`ArrayView::values`] gives.
+#[derive(Clone, Debug)]
+pub struct Values<'a>(Elements<'a>);
+
+impl<'a> Iterator for Values<'a> {
+    type Item = ValueView<'a>;
+
+    fn next(&mut self) -> Option<ValueView<'a>> {
+        self.0.next().map(|value| ValueView::new(Pieces::whole(value)))
+    }
+}
+
+/// A value that is a list of keys and values.
+#[derive(Clone, Copy, Debug)]
+pub struct KvListView<'a>(Pieces<'a>);
+
+impl<'a> KvListView<'a> {
+    /// Its pairs, in order, repeated keys included.
+    pub fn attributes(&self) -> Attributes<'a> {
+        Attributes(self.0.elements(1))
+    }
+}
