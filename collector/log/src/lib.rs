@@ -1,1 +1,27 @@
-//! log
+//! The durable span log: batches in, in one order, kept until every consumer has passed them.
+//!
+//! Promise: [`Appender::append`] resolves only when the batch and all before it are on disk, and what was acked so comes back
+//! byte for byte after kill -9 or a power cut, until every registered consumer has passed it. What a damaged disk takes away is
+//! one record at a time, and is said aloud ([`ReadError::Damaged`], [`Recovery`]), never silently skipped.
+//!
+//! - [`log`]: the traits that other rooms see. [`config`], [`error`]: what goes in, what can go wrong.
+//! - [`disk_log`]: [`DiskLog`], the log in a directory. [`cursor`]: [`CursorFile`], where a consumer without a database of its
+//!   own keeps its place.
+//! - [`disk`]: the calls that touch a disk, and the real one.
+//!
+//! Not here: what a batch means (`emberd-model`), who may append (`emberd-intake`), what a consumer does with a batch.
+//! The bytes on disk are drawn in `format.rs`; why they lie so is in docs/decisions/0002-log-format.md.
+
+pub mod config;
+pub mod cursor;
+pub mod disk;
+pub mod disk_log;
+pub mod error;
+pub mod log;
+
+pub use config::{Config, Durability};
+pub use cursor::CursorFile;
+pub use disk::{Disk, RealDisk};
+pub use disk_log::{Damage, DiskLog, Recovery};
+pub use error::{AppendError, CursorError, OpenError, ReadError, SegmentId};
+pub use log::{Appender, Appending, Entry, Log, Reader, Usage};
