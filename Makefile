@@ -20,6 +20,8 @@ CARGO := cargo
 BIN := $(CARGO_TARGET_DIR)/debug/emberd
 DEMO_ARGS ?=
 CYCLES ?= 20
+BENCH_ARGS ?=
+RIG ?= ../shared/rig
 
 .PHONY: help setup rust build demo test run check bench kill
 
@@ -51,7 +53,7 @@ check: rust
 
 bench: setup
 	$(CARGO) build --release --locked -p emberd-daemon -p emberd-benches
-	.ci/with-services $(CARGO_TARGET_DIR)/release/emberd-benches $(BENCH_ARGS)
+	EMBERD_RIG=$$(.ci/services rig $(RIG)) .ci/with-services $(CARGO_TARGET_DIR)/release/emberd-benches $(BENCH_ARGS)
 
 kill: setup
 	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill -- --nocapture

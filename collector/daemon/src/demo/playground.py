@@ -167,7 +167,8 @@ def main():
         while not args.count or tried < args.count:
             prompt = random.choice(PROMPTS)
             person = random.choice(people)
-            print(one_try(tracer, ids[prompt[0]], prompt, person, sessions[person]), flush=True)
+            trace = one_try(tracer, ids[prompt[0]], prompt, person, sessions[person])
+            print(trace, ids[prompt[0]], flush=True)
             tried += 1
             if random.random() < 0.1:
                 sessions[person] = str(uuid.uuid4())

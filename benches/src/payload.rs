@@ -1,0 +1,104 @@
+//! Requests shaped like an LLM application's: OpenInference attributes, about 1.7 kB a span, ten spans a trace.
+
+use bytes::Bytes;
+use emberd_model::{Batch, Flags, Offset, UnixNanos};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message;
+
+/// Spans of a trace: a CHAIN root and LLM calls below it.
+pub(crate) const SPANS_PER_TRACE: u64 = 10;
+/// 2026-11-21T00:00:00Z.
+const EPOCH: u64 = 1_795_219_200_000_000_000;
+
+/// A bijection on `u64` (the finalizer of splitmix64): numbers in, ids out, no two alike.
+fn mix(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+fn pair(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+}
+
+fn text(key: &str, value: impl Into<String>) -> KeyValue {
+    pair(key, Value::StringValue(value.into()))
+}
+
+fn words(n: u64, bytes: usize) -> String {
+    const WORDS: [&str; 16] = [
+        "cite", "every", "claim", "with", "its", "source", "and", "say", "plainly", "when", "nothing", "was", "found", "about", "that", "topic",
+    ];
+    let mut text = String::with_capacity(bytes + 8);
+    for step in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        text.push_str(WORDS[(mix(n ^ step) % 16) as usize]);
+        text.push(' ');
+    }
+    text
+}
+
+fn span(number: u64, prompts: u64) -> Span {
+    let trace = number / SPANS_PER_TRACE;
+    let place = number % SPANS_PER_TRACE;
+    let id = |n: u64| mix(n + 1).to_be_bytes().to_vec();
+    let mut trace_id = id(trace + (1 << 60));
+    trace_id.extend(id(trace + (1 << 61)));
+    let start = EPOCH + trace % 3_000_000 * 1_000_000;
+    let took = 20_000_000 + mix(trace) % 4_000_000_000;
+    let mut attributes = vec![text("openinference.span.kind", if place == 0 { "CHAIN" } else { "LLM" })];
+    let question = words(number, 300);
+    attributes.push(text("input.value", question.clone()));
+    attributes.push(text("output.value", words(!number, 600)));
+    if place == 0 {
+        attributes.push(text("prompt.id", format!("prompt-{}", mix(trace) % prompts)));
+    } else {
+        let (prompt, completion) = ((mix(number) % 400) as i64, (mix(!number) % 600) as i64);
+        attributes.push(text("llm.model_name", ["gpt-4o-2024-11-20", "gpt-4o-mini", "claude-sonnet-4-5"][(number % 3) as usize]));
+        attributes.push(pair("llm.token_count.prompt", Value::IntValue(prompt)));
+        attributes.push(pair("llm.token_count.completion", Value::IntValue(completion)));
+        attributes.push(pair("llm.token_count.total", Value::IntValue(prompt + completion)));
+        attributes.push(text("llm.input_messages.0.message.role", "user"));
+        attributes.push(text("llm.input_messages.0.message.content", question));
+    }
+    attributes.push(text("session.id", format!("session-{}", mix(trace) % 100_000)));
+    attributes.push(text("user.id", format!("user-{}", mix(trace) % 10_000)));
+    Span {
+        trace_id,
+        span_id: id(number + (1 << 62)),
+        parent_span_id: if place == 0 { Vec::new() } else { id(trace * SPANS_PER_TRACE + (1 << 62)) },
+        name: if place == 0 { "answer" } else { "ChatCompletion" }.into(),
+        start_time_unix_nano: start,
+        end_time_unix_nano: start + if place == 0 { took } else { took * place / (SPANS_PER_TRACE + 1) },
+        attributes,
+        status: Some(Status { code: 1, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// The request that holds spans `first .. first + spans`, their traces spread over `prompts` prompts.
+pub(crate) fn request(first: u64, spans: u64, prompts: u64) -> Bytes {
+    let resource = Resource { attributes: vec![text("service.name", "bench")], ..Default::default() };
+    let spans = (first..first + spans).map(|number| span(number, prompts)).collect();
+    let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
+    let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
+}
+
+/// `count` batches of `spans` spans each, as the log would hold them.
+pub(crate) fn batches(count: u64, spans: u64, prompts: u64) -> Vec<Batch> {
+    let batch = |n: u64| Batch {
+        offset: Offset(n * spans),
+        spans: spans as u32,
+        received_at: UnixNanos(EPOCH),
+        key: 0,
+        flags: Flags::default(),
+        body: request(n * spans, spans, prompts),
+    };
+    (0..count).map(batch).collect()
+}
