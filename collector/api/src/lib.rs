@@ -1,1 +1,71 @@
-//! api
+//! The HTTP API: health, metrics, status, and what a prompt's page shows.
+//!
+//! Promise: every route says which permission it asks for, or it is not a route ([`routes`]); every request passes one gate
+//! ([`gate`]) in the order host, session, origin, permission; every answer but `/metrics` is JSON, every refusal `{error, details?}`.
+//! On the wire: requests in camelCase, answers are the table's rows in snake_case, lists `{data, next_cursor}`, times RFC 3339 UTC.
+//! Not here: SQL (`emberd-store`); the log and the consumers, of which only a [`View`] is handed in.
+//! Kept by: `tests`, which ask each route over real HTTP, against SQLite and PostgreSQL.
+//!
+//! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
+//! - [`permission`]: who may what; [`meter`]: how long answers took; [`operations`], [`prompts`]: the answers.
+
+mod ask;
+mod gate;
+mod meter;
+mod operations;
+mod permission;
+mod prompts;
+mod refusal;
+mod routes;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use emberd_model::Clock;
+use emberd_store::Store;
+
+pub use permission::Callers;
+pub use server::Api;
+
+/// Where the API listens, and to whom.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who callers are taken for.
+    pub callers: Callers,
+    /// Origins of other sites' pages that may call it from a browser, as `https://app.example`.
+    pub cors: Vec<String>,
+}
+
+/// What the API may show of the rooms that it does not know.
+pub trait View: Send + Sync + 'static {
+    /// What `GET /api/status` answers: an object with `ledger`, `log` and what else there is to tell.
+    fn status(&self) -> serde_json::Value;
+
+    /// Whether spans are taken in and worked off.
+    fn ready(&self) -> Readiness;
+
+    /// Appends the other rooms' metrics in Prometheus' text format.
+    fn metrics(&self, out: &mut String);
+}
+
+/// Whether emberd is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why it is not; none: it is.
+    pub reasons: Vec<String>,
+}
+
+/// What every handler may use.
+struct Shared {
+    store: Store,
+    view: Arc<dyn View>,
+    clock: Arc<dyn Clock>,
+    meter: meter::Meter,
+    gate: gate::Gate,
+}

@@ -1,0 +1,207 @@
+//! What every request passes, in one place: the outer gate that all pass ([`front`]), and the one at each route ([`guard`]).
+//!
+//! Order: host, session, origin, permission, (rate limit, once callers can be told apart,) answer, access log, which has the
+//! refusals too. Promise: a handler runs only for a caller who may; every answer carries the headers that keep browsers from
+//! guessing, framing and storing it.
+//! Not here: which permission a route asks for (`routes.rs`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use crate::meter::NO_ROUTE;
+use crate::permission::{Caller, Callers, Permission};
+use crate::refusal::Refusal;
+use crate::{Config, Shared};
+
+/// No answer takes longer, the reading of the body included.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// On every answer: it is what its type says, is shown in nobody's frame, runs nothing, and is kept by no cache.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// The methods and headers that pages of a listed origin may use.
+const CORS_METHODS: &str = "GET, POST, PATCH, DELETE";
+const CORS_HEADERS: &str = "authorization, content-type";
+const CORS_SECONDS: &str = "600";
+
+/// What the gate is told.
+pub(crate) struct Gate {
+    callers: Callers,
+    origins: Vec<String>,
+    /// Bound to loopback: a name that leads there from a browser must be a loopback name, or some other site's page has made
+    /// its own name lead here (DNS rebinding) and would count as the same origin.
+    loopback: bool,
+}
+
+/// Which route answered.
+#[derive(Clone, Copy)]
+struct Operation(&'static str);
+
+impl Gate {
+    pub(crate) fn new(config: &Config, address: SocketAddr) -> Self {
+        Self { callers: config.callers, origins: config.cors.clone(), loopback: address.ip().is_loopback() }
+    }
+
+    fn host(&self, request: &Request) -> Result<Authority, Refusal> {
+        let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+        let named: Option<Authority> = named.and_then(|host| host.parse().ok());
+        // In the absolute form both are there, and the line counts; a rebound name may stand in neither.
+        let line = request.uri().authority().cloned();
+        let hosts = [line, named];
+        if self.loopback && hosts.iter().flatten().any(|host| !is_loopback(host)) {
+            return Err(Refusal::Host);
+        }
+        hosts.into_iter().flatten().next().ok_or(Refusal::Host)
+    }
+
+    fn session(&self) -> Caller {
+        match self.callers {
+            Callers::LocalAdministrator => Caller::LocalAdministrator,
+            // Where a token will be checked.
+            Callers::Tokens => Caller::Nobody,
+        }
+    }
+
+    fn origin(&self, headers: &HeaderMap, host: &Authority) -> Origin {
+        let Some(value) = headers.get(header::ORIGIN) else { return Origin::None };
+        let Ok(origin) = value.to_str() else { return Origin::Foreign };
+        let own = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+        if own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str())) {
+            return Origin::None;
+        }
+        if self.origins.iter().any(|listed| listed == origin) { Origin::Listed(value.clone()) } else { Origin::Foreign }
+    }
+}
+
+/// Where the page comes from that makes the request.
+enum Origin {
+    /// No page of another site.
+    None,
+    /// A page that may.
+    Listed(HeaderValue),
+    /// A page that may not.
+    Foreign,
+}
+
+fn is_loopback(host: &Authority) -> bool {
+    let name = host.host().trim_end_matches('.').to_ascii_lowercase();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(name == "localhost" || name.ends_with(".localhost"), |address| address.is_loopback())
+}
+
+/// The outer gate.
+pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let gate = &shared.gate;
+    let caller = gate.session();
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(256).collect();
+    request.extensions_mut().insert(caller);
+
+    let (origin, answer) = match gate.host(&request) {
+        Err(refusal) => (Origin::None, Err(refusal)),
+        Ok(host) => match gate.origin(request.headers(), &host) {
+            Origin::Foreign => (Origin::Foreign, Err(Refusal::Origin)),
+            origin @ Origin::Listed(_) if is_preflight(&request) => (origin, Ok(preflight())),
+            origin => {
+                (origin, tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await.map_err(|_| Refusal::TimedOut))
+            }
+        },
+    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    dress(response.headers_mut(), origin);
+
+    let status = response.status();
+    let took = began.elapsed();
+    let reached = response.extensions().get::<Operation>().copied();
+    if reached.is_none() {
+        shared.meter.answered(NO_ROUTE, status, took);
+    }
+    access_log(&method, &path, status, caller, took);
+    response
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, CORS_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
+        (header::ACCESS_CONTROL_MAX_AGE, CORS_SECONDS),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+fn dress(headers: &mut HeaderMap, origin: Origin) {
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Origin::Listed(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+}
+
+fn access_log(method: &Method, path: &str, status: StatusCode, caller: Caller, took: Duration) {
+    let (status, caller, ms) = (status.as_u16(), caller.name(), took.as_millis());
+    if status >= 500 {
+        tracing::warn!(%method, path, status, caller, ms, "failed");
+    } else if status >= 400 || method != Method::GET {
+        tracing::info!(%method, path, status, caller, ms, "answered");
+    } else {
+        // Dashboards and scrapers ask every few seconds.
+        tracing::debug!(%method, path, status, caller, ms, "answered");
+    }
+}
+
+/// The gate at a route.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) permission: Permission,
+    pub(crate) operation: &'static str,
+}
+
+/// Lets a caller through who may, and measures the answer.
+pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let Guard { shared, permission, operation } = guard;
+    let began = Instant::now();
+    let active = shared.meter.begin(operation);
+    let caller = request.extensions().get::<Caller>().copied().unwrap_or(Caller::Nobody);
+    let mut response = match (caller.may(permission), caller.is_known()) {
+        (true, _) => next.run(request).await,
+        (false, true) => Refusal::Forbidden.into_response(),
+        (false, false) => Refusal::Unknown.into_response(),
+    };
+    drop(active);
+    shared.meter.answered(operation, response.status(), began.elapsed());
+    response.extensions_mut().insert(Operation(operation));
+    response
+}
+
+/// What a path without a route hears. Who may not know anything does not learn which paths there are.
+pub(crate) async fn unknown_path(axum::Extension(caller): axum::Extension<Caller>) -> Refusal {
+    if caller.is_known() { Refusal::Missing("path") } else { Refusal::Unknown }
+}
+
+/// What a path hears that has a route, but not for this method.
+pub(crate) async fn unknown_method(axum::Extension(caller): axum::Extension<Caller>) -> Refusal {
+    if caller.is_known() { Refusal::Method } else { Refusal::Unknown }
+}

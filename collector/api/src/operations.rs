@@ -1,0 +1,92 @@
+//! What an operator and a scraper ask: is it alive, is it ready, how is it doing.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use emberd_store::Store;
+use serde_json::{Value, json};
+
+use crate::Shared;
+use crate::ask::Parameters;
+use crate::meter;
+use crate::refusal::Refusal;
+
+/// The status is asked for most when the database does not answer, so it does not wait for it.
+const DATABASE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The process answers; nothing more.
+pub(crate) async fn healthz() -> Json<Value> {
+    Json(json!({ "healthy": true }))
+}
+
+pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let readiness = shared.view.ready();
+    if readiness.reasons.is_empty() {
+        (StatusCode::OK, Json(json!({ "ready": true })))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": readiness.reasons })))
+    }
+}
+
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let mut text = String::with_capacity(16 << 10);
+    shared.meter.write(&mut text);
+    pool(&shared.store, &mut text);
+    shared.view.metrics(&mut text);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+fn pool(store: &Store, out: &mut String) {
+    let pool = store.pool();
+    let mut write = || {
+        meter::head(out, "emberd_pool_connections", "gauge", "Connections to the database.")?;
+        for (state, count) in [("in_use", pool.in_use), ("idle", pool.idle), ("max", pool.max)] {
+            writeln!(out, "emberd_pool_connections{{state=\"{state}\"}} {count}")?;
+        }
+        std::fmt::Result::Ok(())
+    };
+    // Writing to a String cannot fail.
+    let _ = write();
+}
+
+pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
+    parameters.finish()?;
+    let mut status = shared.view.status();
+    let database = database(&shared.store).await;
+    if let Value::Object(fields) = &mut status {
+        fields.entry("database").or_insert(database);
+    }
+    Ok(Json(status))
+}
+
+async fn database(store: &Store) -> Value {
+    let ask = async { Ok::<_, emberd_store::Error>((store.ping().await?, store.counts().await?)) };
+    let mut answer = json!({ "kind": store.kind(), "pool": store.pool() });
+    match tokio::time::timeout(DATABASE_TIME_MAX, ask).await {
+        Ok(Ok((ping, counts))) => {
+            answer["healthy"] = true.into();
+            answer["acquire_ms"] = millis(ping.acquire);
+            answer["query_ms"] = millis(ping.query);
+            answer["counts"] = json!(counts);
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(error = %error, "the status cannot tell how much the database holds");
+            answer["healthy"] = false.into();
+            answer["error"] = error.to_string().into();
+        }
+        Err(_) => {
+            answer["healthy"] = false.into();
+            answer["error"] = format!("no answer within {DATABASE_TIME_MAX:?}").into();
+        }
+    }
+    answer
+}
+
+fn millis(duration: Duration) -> Value {
+    json!(duration.as_micros() as f64 / 1_000.0)
+}

@@ -1,0 +1,97 @@
+//! Prompts, and what a prompt's page shows: its latency percentiles and rates, its totals, its traces.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use emberd_model::rollup::Window;
+use emberd_model::row::Status;
+use emberd_store::Moment;
+use emberd_store::library::{Metric, MetricFilter, NewPrompt, Page, Prompt, Summary, Trace, TraceFilter};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::Shared;
+use crate::ask::{Fields, Id, Parameters};
+use crate::refusal::Refusal;
+
+const TITLE_CHARS_MAX: usize = 255;
+const CONTENT_CHARS_MAX: usize = 500_000;
+
+const STATUSES: [(&str, Status); 3] =
+    [("success", Status::Success), ("error", Status::Error), ("timeout", Status::Timeout)];
+
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    mut asked: Parameters,
+) -> Result<Json<Page<Prompt>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    asked.finish()?;
+    Ok(Json(shared.store.prompts(cursor.as_deref(), limit).await?))
+}
+
+pub(crate) async fn create(
+    State(shared): State<Arc<Shared>>,
+    asked: Parameters,
+    mut fields: Fields,
+) -> Result<(StatusCode, Json<Prompt>), Refusal> {
+    asked.finish()?;
+    let (title, content) = (fields.text("title", TITLE_CHARS_MAX), fields.text("content", CONTENT_CHARS_MAX));
+    fields.finish()?;
+    // The local administrator has no profile.
+    let new = NewPrompt { title, content, created_by: None };
+    let prompt = shared.store.create_prompt(new, shared.clock.now()).await?;
+    Ok((StatusCode::CREATED, Json(prompt)))
+}
+
+/// What `GET /api/prompts/{id}/performance` answers.
+#[derive(Serialize)]
+pub(crate) struct Performance {
+    data: Vec<Metric>,
+    summary: Option<Summary>,
+}
+
+pub(crate) async fn performance(
+    State(shared): State<Arc<Shared>>,
+    Id(id): Id,
+    mut asked: Parameters,
+) -> Result<Json<Performance>, Refusal> {
+    let words = Window::ALL.map(|window| (window.as_str(), window));
+    let window = asked.word("window", &words);
+    let (from, to) = asked.period::<Moment>();
+    asked.finish()?;
+    exists(&shared, id).await?;
+    let data = shared.store.performance(id, &MetricFilter { window, from, to }).await?;
+    let summary = shared.store.summary(id).await?;
+    Ok(Json(Performance { data, summary }))
+}
+
+pub(crate) async fn traces(
+    State(shared): State<Arc<Shared>>,
+    Id(id): Id,
+    mut asked: Parameters,
+) -> Result<Json<Page<Trace>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let (from, to) = asked.period();
+    let filter = TraceFilter {
+        prompt_id: Some(id),
+        status: asked.word("status", &STATUSES),
+        session_id: asked.text("session").map(|session| session_id(&session)),
+        model: asked.text("model"),
+        from,
+        to,
+    };
+    asked.finish()?;
+    exists(&shared, id).await?;
+    Ok(Json(shared.store.traces(&filter, cursor.as_deref(), limit).await?))
+}
+
+async fn exists(shared: &Shared, prompt: Uuid) -> Result<(), Refusal> {
+    shared.store.prompt(prompt).await?.map(drop).ok_or(Refusal::Missing("prompt"))
+}
+
+/// A session as the rows name it: by its id where that is a UUID, else by the one derived from it (spec/2, session_id).
+fn session_id(text: &str) -> Uuid {
+    Uuid::parse_str(text).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()))
+}

@@ -1,0 +1,116 @@
+//! Connections: accepted, served, and ended.
+//!
+//! Promise: a connection that says nothing is closed after [`HEADER_TIME_MAX`], no more than [`CONNECTIONS_MAX`] are held, and
+//! after `stop` those inside get their answer, for [`DRAIN_TIME_MAX`] at most.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use emberd_model::Clock;
+use emberd_store::Store;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::Gate;
+use crate::meter::Meter;
+use crate::{Callers, Config, Shared, View, routes};
+
+/// How long a caller may take to say what it wants, and an idle connection is held.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How many connections are held; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 512;
+/// How long those inside have once it is stopping.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long no connection is accepted after the system could not give one, for want of file descriptors usually.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The API, bound and not yet answering.
+pub struct Api {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Api {
+    /// Binds the port; callers wait until [`Api::run`] answers them.
+    pub fn bind(config: Config, store: Store, view: Arc<dyn View>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        if config.callers == Callers::LocalAdministrator && !config.listen.ip().is_loopback() {
+            let message = format!(
+                "{} can be reached from other machines, and every caller would be the administrator",
+                config.listen
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let listener = TcpListener::bind(config.listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let gate = Gate::new(&config, address);
+        let shared = Shared { store, view, clock, meter: Meter::default(), gate };
+        Ok(Self { listener, address, router: routes::router(Arc::new(shared)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`, and lets those inside finish. Dropped before that, it cuts all connections.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = async {
+                    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+                    (place, listener.accept().await)
+                } => accepted,
+            };
+            match accepted {
+                (place, Ok((stream, _))) => {
+                    let (router, stop) = (self.router.clone(), stop.clone());
+                    connections.spawn(async move {
+                        serve(stream, router, stop).await;
+                        drop(place);
+                    });
+                }
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(DRAIN_TIME_MAX, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        // A caller that went away, or sent what is not HTTP.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
