@@ -21,13 +21,13 @@ impl Seen {
         self.0 & other.0 != 0
     }
 
-    pub(super) fn int(value: u64) -> Self {
-        let fits = i32::try_from(value as i64).is_ok();
+    pub(super) fn int(value: i64) -> Self {
+        let fits = i32::try_from(value).is_ok();
         if fits { Self::OTHER } else { Self::OTHER.and(Self::BIG) }
     }
 
-    pub(super) fn double(bits: u64) -> Self {
-        let fits = f64::from_bits(bits).abs() <= f64::from(i32::MAX);
+    pub(super) fn double(value: f64) -> Self {
+        let fits = value.abs() <= f64::from(i32::MAX);
         if fits { Self::OTHER } else { Self::OTHER.and(Self::BIG) }
     }
 

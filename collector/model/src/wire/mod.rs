@@ -4,9 +4,10 @@
 //! allocates nothing for spans that are in order. What it lets pass, prost decodes, Phoenix's decoder takes, and the views
 //! ([`spans`]) read with the meaning that protobuf gives it: the last of a repeated scalar, the merge of a repeated message.
 //!
-//! - `read`: varints, keys, lengths; skipping what is not known.
+//! - `read`: varints, keys, lengths; skipping what is not known. `keys`: the fields that OTLP has.
 //! - `text`: is it UTF-8, does it hold a NUL; the hot loop.
-//! - `walk`: the messages, one function each. `mend`: which attributes Phoenix stumbles over.
+//! - `walk`: the messages, one function each. `plain`: the fast way for most attributes.
+//! - `mend`: which attributes Phoenix stumbles over.
 //! - `view`, `value`, over `pieces`: reading a checked request in place.
 //! - `edit`, over `write`: copies of a request with spans changed or left out.
 //!
@@ -14,9 +15,11 @@
 //! Kept by: `tests/wire_differential.rs` (the same verdict, ids and values as prost) and `tests/wire_table.rs` (bad input).
 
 mod edit;
+mod keys;
 mod mend;
 mod message;
 mod pieces;
+mod plain;
 mod read;
 mod text;
 mod value;

@@ -94,6 +94,11 @@ impl<'a> Pieces<'a> {
         })
     }
 
+    /// The message's bytes, if it lies in one piece.
+    pub(super) fn as_whole(self) -> Option<&'a [u8]> {
+        (self.path[0] == 0).then_some(self.bytes)
+    }
+
     /// The message that is field `number` of this one, less its first `skip` pieces.
     pub(super) fn inside(self, number: u32, skip: u32) -> Self {
         let path = if self.path[0] == 0 { [number, 0] } else { [self.path[0], number] };
@@ -102,8 +107,7 @@ impl<'a> Pieces<'a> {
 
     fn pieces(self) -> PieceIter<'a> {
         let nothing = Fields(Reader::new(&[]));
-        let whole = (self.path[0] == 0).then_some(self.bytes);
-        PieceIter { whole, outer: Fields(Reader::new(self.bytes)), inner: nothing, path: self.path, skip: self.skip }
+        PieceIter { whole: self.as_whole(), outer: Fields(Reader::new(self.bytes)), inner: nothing, path: self.path, skip: self.skip }
     }
 
     pub(super) fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {

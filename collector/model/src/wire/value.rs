@@ -1,6 +1,7 @@
 //! Attributes and their values, read in place.
 
 use super::pieces::{Elements, Fields, Pieces, Value, text};
+use super::plain::{self, Scalar};
 use super::read::Reader;
 
 /// The iterator over the attributes of a resource, scope, span, event, link, or of a value that is a list of pairs.
@@ -20,23 +21,26 @@ impl<'a> Iterator for Attributes<'a> {
 pub struct AttributeView<'a> {
     /// Its name, as `llm.model_name`.
     pub key: &'a str,
-    raw: &'a [u8],
+    value: Pieces<'a>,
 }
 
 impl<'a> AttributeView<'a> {
     fn new(raw: &'a [u8]) -> Self {
+        if let Some((key, value)) = plain::pair(raw) {
+            return Self { key: text(key), value: Pieces::whole(value) };
+        }
         let mut key = "";
         for field in Fields(Reader::new(raw)) {
             if let (1, Value::Bytes(last)) = field {
                 key = text(last);
             }
         }
-        Self { key, raw }
+        Self { key, value: Pieces::of(Reader::new(raw), 2).unwrap_or_default() }
     }
 
     /// Its value.
     pub fn value(&self) -> ValueView<'a> {
-        Pieces::of(Reader::new(self.raw), 2).map_or(ValueView::Empty, ValueView::new)
+        ValueView::new(self.value)
     }
 }
 
@@ -63,6 +67,16 @@ pub enum ValueView<'a> {
 
 impl<'a> ValueView<'a> {
     fn new(any_value: Pieces<'a>) -> Self {
+        match any_value.as_whole().and_then(plain::scalar) {
+            Some(Scalar::String(string)) => Self::Str(text(string)),
+            Some(Scalar::Bool(bool)) => Self::Bool(bool),
+            Some(Scalar::Int(int)) => Self::Int(int),
+            Some(Scalar::Double(double)) => Self::Double(double),
+            None => Self::general(any_value),
+        }
+    }
+
+    fn general(any_value: Pieces<'a>) -> Self {
         let mut value = Self::Empty;
         // Lists of one kind that follow each other merge; any other member between them starts anew.
         let mut run = Run::default();

@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use super::Malformed;
+use super::keys;
 use super::pieces::{Elements, Fields, Pieces, Value, text};
 use super::read::Reader;
 use super::value::Attributes;
@@ -190,25 +192,33 @@ impl<'a> SpanView<'a> {
             from,
             at: span.at,
         };
-        for field in Fields(span) {
-            match field {
-                (1, Value::Bytes(id)) => view.trace_id = TraceId::from_wire(id).unwrap_or_default(),
-                (2, Value::Bytes(id)) => view.span_id = SpanId::from_wire(id).unwrap_or_default(),
-                (3, Value::Bytes(state)) => view.trace_state = text(state),
-                (4, Value::Bytes(id)) => view.parent_span_id = SpanId::from_wire(id),
-                (5, Value::Bytes(name)) => view.name = text(name),
-                (6, Value::Varint(kind)) => view.kind = kind as i32,
-                (7, Value::Fixed64(start)) => view.start = UnixNanos(start),
-                (8, Value::Fixed64(end)) => view.end = UnixNanos(end),
-                (10, Value::Varint(count)) => view.dropped_attributes = count as u32,
-                (12, Value::Varint(count)) => view.dropped_events = count as u32,
-                (14, Value::Varint(count)) => view.dropped_links = count as u32,
-                (15, Value::Bytes(status)) => view.read_status(status),
-                (16, Value::Fixed32(flags)) => view.flags = flags,
-                _ => {}
+        // What stands before malformed bytes is shown.
+        let _ = view.read(span);
+        view
+    }
+
+    fn read(&mut self, mut reader: Reader<'a>) -> Result<(), Malformed> {
+        use keys::span as k;
+        while !reader.is_done() {
+            match reader.key()? {
+                k::ATTRIBUTES | k::EVENTS | k::LINKS => drop(reader.payload()?),
+                k::TRACE_ID => self.trace_id = TraceId::from_wire(reader.payload()?).unwrap_or_default(),
+                k::SPAN_ID => self.span_id = SpanId::from_wire(reader.payload()?).unwrap_or_default(),
+                k::TRACE_STATE => self.trace_state = text(reader.payload()?),
+                k::PARENT_SPAN_ID => self.parent_span_id = SpanId::from_wire(reader.payload()?),
+                k::NAME => self.name = text(reader.payload()?),
+                k::KIND => self.kind = reader.varint()? as i32,
+                k::START => self.start = UnixNanos(reader.fixed64()?),
+                k::END => self.end = UnixNanos(reader.fixed64()?),
+                k::DROPPED_ATTRIBUTES => self.dropped_attributes = reader.varint()? as u32,
+                k::DROPPED_EVENTS => self.dropped_events = reader.varint()? as u32,
+                k::DROPPED_LINKS => self.dropped_links = reader.varint()? as u32,
+                k::STATUS => self.read_status(reader.payload()?),
+                k::FLAGS => self.flags = reader.fixed32()?,
+                key => reader.skip(key)?,
             }
         }
-        view
+        Ok(())
     }
 
     fn read_status(&mut self, status: &'a [u8]) {

@@ -2,20 +2,14 @@
 
 use std::ops::Range;
 
-use super::message::{self, Fault, Known, Notes};
-use super::read::{LENGTH, Reader, key};
+use super::keys::{request, resource_spans, scope_spans};
+use super::message::{self, Fault, Notes, pass};
+use super::read::Reader;
 use super::{Checked, Limits, Malformed};
 use crate::Flags;
 
 /// Reasons that are kept; the client is told, and needs no more to find its mistake.
 const REASONS_MAX: usize = 8;
-
-const RESOURCE_SPANS: u32 = key(1, LENGTH);
-/// Of a `ResourceSpans` the resource, of a `ScopeSpans` the scope.
-const HOLDER: u32 = key(1, LENGTH);
-/// Of a `ResourceSpans` the `ScopeSpans`, of a `ScopeSpans` the spans.
-const ELEMENTS: u32 = key(2, LENGTH);
-const SCHEMA_URL: u32 = key(3, LENGTH);
 
 pub(super) struct Walk<'l> {
     limits: &'l Limits,
@@ -54,8 +48,8 @@ impl<'l> Walk<'l> {
         while !reader.is_done() {
             let field = reader.at;
             match reader.key()? {
-                RESOURCE_SPANS => walk.resource_spans(reader.message()?, field)?,
-                key => Known::up_to(1).pass(&mut reader, key)?,
+                request::RESOURCE_SPANS => walk.resource_spans(reader.message()?, field)?,
+                key => pass(&mut reader, key, request::KNOWN)?,
             }
         }
         Ok((walk.checked, walk.cuts))
@@ -67,10 +61,10 @@ impl<'l> Walk<'l> {
         while !reader.is_done() {
             let field = reader.at;
             match reader.key()? {
-                HOLDER => message::resource(reader.message()?, &mut notes)?,
-                ELEMENTS => self.scope_spans(reader.message()?, field)?,
-                SCHEMA_URL => notes.text("schema url of the resource", reader.payload()?),
-                key => Known::up_to(3).pass(&mut reader, key)?,
+                resource_spans::RESOURCE => message::resource(reader.message()?, &mut notes)?,
+                resource_spans::SCOPE_SPANS => self.scope_spans(reader.message()?, field)?,
+                resource_spans::SCHEMA_URL => notes.text("schema url of the resource", reader.payload()?),
+                key => pass(&mut reader, key, resource_spans::KNOWN)?,
             }
         }
         self.close(&before, Cut { place: place..reader.at, level: Level::Resource }, &notes)
@@ -82,10 +76,10 @@ impl<'l> Walk<'l> {
         while !reader.is_done() {
             let field = reader.at;
             match reader.key()? {
-                ELEMENTS => self.span(reader.message()?, field)?,
-                HOLDER => message::scope(reader.message()?, &mut notes)?,
-                SCHEMA_URL => notes.text("schema url of the scope", reader.payload()?),
-                key => Known::up_to(3).pass(&mut reader, key)?,
+                scope_spans::SPANS => self.span(reader.message()?, field)?,
+                scope_spans::SCOPE => message::scope(reader.message()?, &mut notes)?,
+                scope_spans::SCHEMA_URL => notes.text("schema url of the scope", reader.payload()?),
+                key => pass(&mut reader, key, scope_spans::KNOWN)?,
             }
         }
         self.close(&before, Cut { place: place..reader.at, level: Level::Scope }, &notes)
