@@ -1,0 +1,162 @@
+//! Both doors: bound, then open, then closed.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use emberd_log::Appender;
+use emberd_model::Clock;
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::append::Strays;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::export::Intake;
+use crate::in_flight::InFlight;
+use crate::listen::{self, Lines};
+use crate::{grpc, http};
+
+/// OTLP's doors. Clients can connect once they are bound, and are answered once they run.
+pub struct Doors {
+    grpc: TcpListener,
+    http: TcpListener,
+    addresses: Addresses,
+    intake: Arc<Intake>,
+    strays: Strays,
+}
+
+/// Where the doors listen, as bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// OTLP/gRPC.
+    pub grpc: SocketAddr,
+    /// OTLP/HTTP.
+    pub http: SocketAddr,
+}
+
+/// Says whether gRPC health checks hear that the doors take spans; they do from the start, until the doors stop.
+#[derive(Clone, Debug)]
+pub struct Serving(Arc<AtomicBool>);
+
+impl Serving {
+    /// Sets what health checks hear.
+    pub fn set(&self, is_serving: bool) {
+        self.0.store(is_serving, Ordering::Relaxed);
+    }
+}
+
+/// Some connections or requests did not end in time and were cut off. What they had appended stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{connections} connections did not close within {after:?}")]
+pub struct Unclosed {
+    /// How many.
+    pub connections: usize,
+    /// How long they had.
+    pub after: Duration,
+}
+
+impl Doors {
+    /// Binds both ports. Must be called within a tokio runtime; spawns nothing.
+    ///
+    /// # Errors
+    /// Which address cannot be listened on, and why.
+    pub fn bind(config: Config, appender: Arc<dyn Appender>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let grpc = listen::bind(config.grpc)?;
+        let http = listen::bind(config.http)?;
+        let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
+        let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, config.in_flight_wait));
+        let (send, strays) = Strays::new();
+        let intake = Arc::new(Intake {
+            counters: Arc::new(Counters::new(Arc::clone(&in_flight))),
+            config,
+            in_flight,
+            appender,
+            clock,
+            strays: send,
+            stopping: AtomicBool::new(false),
+            serving: Arc::new(AtomicBool::new(true)),
+        });
+        Ok(Self { grpc, http, addresses, intake, strays })
+    }
+
+    /// Where they listen.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Their counters, which outlive them.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.intake.counters)
+    }
+
+    /// What gRPC health checks hear, for the wiring to set.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
+        Serving(Arc::clone(&self.intake.serving))
+    }
+
+    /// Answers requests until `stop`; then refuses new ones as retryable, lets those inside have their true answer, and closes.
+    ///
+    /// # Errors
+    /// [`Unclosed`] if that took longer than the config's `close_timeout`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Unclosed> {
+        let Self { grpc, http, intake, mut strays, .. } = self;
+        let lines = Lines::new(&intake.config, Arc::clone(&intake.counters));
+        let finished = CancellationToken::new();
+        let serve = async {
+            let announce = async {
+                stop.cancelled().await;
+                intake.stopping.store(true, Ordering::Relaxed);
+                lines.close();
+            };
+            let inside = Arc::clone(&intake);
+            let grpc = lines.serve(
+                grpc,
+                service_fn(move |request| {
+                    let intake = Arc::clone(&inside);
+                    async move { Ok::<_, Infallible>(grpc::serve(&intake, request).await) }
+                }),
+            );
+            let inside = Arc::clone(&intake);
+            let http = lines.serve(
+                http,
+                service_fn(move |request| {
+                    let intake = Arc::clone(&inside);
+                    async move { Ok::<_, Infallible>(http::serve(&intake, request).await) }
+                }),
+            );
+            let ((), grpc, http) = tokio::join!(announce, grpc, http);
+            let closed = close(&lines, [grpc, http], intake.config.close_timeout).await;
+            finished.cancel();
+            closed
+        };
+        let (closed, ()) = tokio::join!(serve, strays.run_until(finished.cancelled()));
+        closed
+    }
+}
+
+/// Waits for connections and their requests to end; cuts off those that do not.
+async fn close(lines: &Lines, mut open: [JoinSet<()>; 2], within: Duration) -> Result<(), Unclosed> {
+    let ended = tokio::time::timeout(within, async {
+        for connections in &mut open {
+            while connections.join_next().await.is_some() {}
+        }
+        lines.quiet().await;
+    });
+    if ended.await.is_ok() {
+        return Ok(());
+    }
+    let connections = open.iter().map(JoinSet::len).sum();
+    for connections in &mut open {
+        connections.shutdown().await;
+    }
+    Err(Unclosed { connections, after: within })
+}
