@@ -25,13 +25,19 @@ fn main() {
             black_box(wire::check(request, &Limits::default()).is_ok());
         });
         measure(&format!("{payload}: views, ids only"), &requests, |request| {
-            wire::spans(request).for_each(|found| { black_box(found.span.span_id); });
+            wire::spans(request).for_each(|found| {
+                black_box(found.span.span_id);
+            });
         });
         measure(&format!("{payload}: views, every key"), &requests, |request| {
-            wire::spans(request).flat_map(|found| found.span.attributes()).for_each(|pair| { black_box(pair.key); });
+            wire::spans(request).flat_map(|found| found.span.attributes()).for_each(|pair| {
+                black_box(pair.key);
+            });
         });
         measure(&format!("{payload}: views, every value"), &requests, |request| {
-            wire::spans(request).flat_map(|found| found.span.attributes()).for_each(|pair| { black_box(pair.value()); });
+            wire::spans(request).flat_map(|found| found.span.attributes()).for_each(|pair| {
+                black_box(pair.value());
+            });
         });
         measure(&format!("{payload}: prost decode"), &requests, |request| {
             black_box(ExportTraceServiceRequest::decode(request).is_ok());
@@ -93,7 +99,8 @@ fn request(spans: usize, attributes: impl Fn(usize) -> Vec<KeyValue>) -> Vec<u8>
     let scope_spans = ScopeSpans { scope: Some(scope), spans: (0..spans).map(span).collect(), ..Default::default() };
     let attributes = vec![string("service.name", "walk-speed"), string("openinference.project.name", "bench")];
     let resource = Resource { attributes, ..Default::default() };
-    let resource_spans = ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..Default::default() };
+    let resource_spans =
+        ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..Default::default() };
     ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
 }
 

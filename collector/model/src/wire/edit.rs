@@ -35,7 +35,12 @@ pub(super) fn copied<'c>(request: &[u8], longer: usize, edits: impl Iterator<Ite
 }
 
 /// Copies one message. `path` holds the numbers of the fields that lead from here down to the spans.
-fn copy<'c>(mut reader: Reader<'_>, path: &[u32], edits: &mut Peekable<impl Iterator<Item = Edit<'c>>>, out: &mut Vec<u8>) {
+fn copy<'c>(
+    mut reader: Reader<'_>,
+    path: &[u32],
+    edits: &mut Peekable<impl Iterator<Item = Edit<'c>>>,
+    out: &mut Vec<u8>,
+) {
     let bytes = reader.bytes;
     let mut copied = reader.at;
     while let ([number, path @ ..], Some((place, to))) = (path, edits.peek())

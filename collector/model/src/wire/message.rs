@@ -102,7 +102,9 @@ fn entity_ref(mut reader: Reader<'_>, notes: &mut Notes) -> Result<(), Malformed
     use keys::entity_ref as k;
     while !reader.is_done() {
         match reader.key()? {
-            k::SCHEMA_URL | k::TYPE | k::ID_KEYS | k::DESCRIPTION_KEYS => notes.text("entity reference", reader.payload()?),
+            k::SCHEMA_URL | k::TYPE | k::ID_KEYS | k::DESCRIPTION_KEYS => {
+                notes.text("entity reference", reader.payload()?)
+            }
             key => pass(&mut reader, key, k::KNOWN)?,
         }
     }

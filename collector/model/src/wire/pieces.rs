@@ -107,7 +107,13 @@ impl<'a> Pieces<'a> {
 
     fn pieces(self) -> PieceIter<'a> {
         let nothing = Fields(Reader::new(&[]));
-        PieceIter { whole: self.as_whole(), outer: Fields(Reader::new(self.bytes)), inner: nothing, path: self.path, skip: self.skip }
+        PieceIter {
+            whole: self.as_whole(),
+            outer: Fields(Reader::new(self.bytes)),
+            inner: nothing,
+            path: self.path,
+            skip: self.skip,
+        }
     }
 
     pub(super) fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {

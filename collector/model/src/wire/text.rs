@@ -85,7 +85,9 @@ mod tests {
             let mut text = vec![b'a'; length];
             assert_eq!(look(&text), Text::Plain, "{length}");
             for at in 0..length {
-                for (byte, found) in [(0, Text::Nul), (0x80, Text::Broken), (0xff, Text::Broken), (1, Text::Plain), (127, Text::Plain)] {
+                for (byte, found) in
+                    [(0, Text::Nul), (0x80, Text::Broken), (0xff, Text::Broken), (1, Text::Plain), (127, Text::Plain)]
+                {
                     text[at] = byte;
                     assert_eq!(look(&text), found, "{byte} at {at} of {length}");
                 }

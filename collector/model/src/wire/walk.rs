@@ -155,7 +155,9 @@ impl<'l> Walk<'l> {
     /// Neighbours are joined, so that a request of nothing but empty spans does not take many times its size here.
     fn cut(&mut self, cut: Cut) {
         match self.cuts.last_mut() {
-            Some(last) if last.place.end == cut.place.start && last.level == cut.level => last.place.end = cut.place.end,
+            Some(last) if last.place.end == cut.place.start && last.level == cut.level => {
+                last.place.end = cut.place.end
+            }
             _ => self.cuts.push(cut),
         }
     }

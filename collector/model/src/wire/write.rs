@@ -3,8 +3,7 @@
 //! A message is written behind one byte for its length; where the length needs more, the message is moved up. So nothing is measured
 //! beforehand and nothing is written twice; a byte is moved at most once for each message around it that is longer than 127 bytes.
 
-use super::read::{LENGTH, key};
-use crate::varint;
+use super::read::{FIXED32, FIXED64, LENGTH, VARINT, key};
 
 /// A message that is being written: where its payload begins.
 #[derive(Clone, Copy)]
@@ -13,7 +12,7 @@ pub(crate) struct Open(usize);
 
 /// Begins field `number`, a message.
 pub(crate) fn open(out: &mut Vec<u8>, number: u32) -> Open {
-    varint::put(out, u64::from(key(number, LENGTH)));
+    put_key(out, number, LENGTH);
     out.push(0);
     Open(out.len())
 }
@@ -43,8 +42,30 @@ pub(crate) fn close(out: &mut Vec<u8>, Open(payload): Open) {
 
 /// Writes field `number`, text or bytes or an encoded message.
 pub(crate) fn bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
-    varint::put(out, u64::from(key(number, LENGTH)));
-    varint::put_bytes(out, payload);
+    put_key(out, number, LENGTH);
+    crate::varint::put_bytes(out, payload);
+}
+
+/// Writes field `number`, a varint.
+pub(crate) fn varint(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_key(out, number, VARINT);
+    crate::varint::put(out, value);
+}
+
+/// Writes field `number`, eight bytes.
+pub(crate) fn fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
+    put_key(out, number, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Writes field `number`, four bytes.
+pub(crate) fn fixed32(out: &mut Vec<u8>, number: u32, value: u32) {
+    put_key(out, number, FIXED32);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_key(out: &mut Vec<u8>, number: u32, wire: u32) {
+    crate::varint::put(out, u64::from(key(number, wire)));
 }
 
 #[cfg(test)]

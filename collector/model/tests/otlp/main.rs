@@ -2,8 +2,15 @@
 //!
 //! One binary, so that there is one link.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod choices;
+mod damage;
 mod fixtures;
+mod json_fixtures;
+mod json_round_trip;
+mod json_table;
+mod json_writer;
 mod message;
 mod views;
 mod wild;

@@ -35,11 +35,7 @@ fn resource(choices: &mut Choices<'_>) -> Resource {
 }
 
 fn scope_spans(choices: &mut Choices<'_>) -> ScopeSpans {
-    ScopeSpans {
-        scope: choices.some(1, scope).pop(),
-        spans: choices.some(4, span),
-        schema_url: choices.text(),
-    }
+    ScopeSpans { scope: choices.some(1, scope).pop(), spans: choices.some(4, span), schema_url: choices.text() }
 }
 
 fn scope(choices: &mut Choices<'_>) -> InstrumentationScope {
@@ -98,7 +94,8 @@ fn pair(choices: &mut Choices<'_>, depth: u32) -> KeyValue {
 
 fn value(choices: &mut Choices<'_>, depth: u32) -> AnyValue {
     use any_value::Value::{
-        ArrayValue as Array, BoolValue, BytesValue, DoubleValue, IntValue, KvlistValue, StringValue, StringValueStrindex,
+        ArrayValue as Array, BoolValue, BytesValue, DoubleValue, IntValue, KvlistValue, StringValue,
+        StringValueStrindex,
     };
     let value = match choices.below(9) {
         0 => StringValue(choices.text()),
@@ -108,7 +105,9 @@ fn value(choices: &mut Choices<'_>, depth: u32) -> AnyValue {
         4 => BytesValue(choices.text().into_bytes()),
         5 => StringValueStrindex(choices.number() as i32),
         6 if depth < DEPTH_MAX => Array(ArrayValue { values: choices.some(3, |choices| value(choices, depth + 1)) }),
-        7 if depth < DEPTH_MAX => KvlistValue(KeyValueList { values: choices.some(3, |choices| pair(choices, depth + 1)) }),
+        7 if depth < DEPTH_MAX => {
+            KvlistValue(KeyValueList { values: choices.some(3, |choices| pair(choices, depth + 1)) })
+        }
         _ => return AnyValue { value: None },
     };
     AnyValue { value: Some(value) }

@@ -2,7 +2,9 @@
 
 use emberd_model::wire::{self, Attributes, ValueView};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
+};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span};
 use prost::Message;
 
@@ -87,7 +89,9 @@ fn link(view: &wire::LinkView<'_>) -> span::Link {
 }
 
 fn pairs(attributes: Attributes<'_>) -> Vec<KeyValue> {
-    attributes.map(|pair| KeyValue { key: pair.key.to_owned(), value: Some(value(pair.value())), key_strindex: 0 }).collect()
+    attributes
+        .map(|pair| KeyValue { key: pair.key.to_owned(), value: Some(value(pair.value())), key_strindex: 0 })
+        .collect()
 }
 
 fn value(view: ValueView<'_>) -> AnyValue {

@@ -17,8 +17,12 @@ enum Kind {
 struct Shape(&'static [(u64, Kind)]);
 
 static REQUEST: Shape = Shape(&[(1, Kind::Message(&RESOURCE_SPANS))]);
-static RESOURCE_SPANS: Shape =
-    Shape(&[(2, Kind::Message(&SCOPE_SPANS)), (1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_SPANS)), (3, Kind::Text)]);
+static RESOURCE_SPANS: Shape = Shape(&[
+    (2, Kind::Message(&SCOPE_SPANS)),
+    (1, Kind::Message(&RESOURCE)),
+    (2, Kind::Message(&SCOPE_SPANS)),
+    (3, Kind::Text),
+]);
 static RESOURCE: Shape = Shape(&[(1, Kind::Message(&PAIR)), (2, Kind::Varint), (3, Kind::Message(&ENTITY_REF))]);
 static ENTITY_REF: Shape = Shape(&[(1, Kind::Text), (2, Kind::Text), (3, Kind::Text), (4, Kind::Text)]);
 static SCOPE_SPANS: Shape =
@@ -53,7 +57,8 @@ static LINK: Shape = Shape(&[
     (5, Kind::Varint),
     (6, Kind::Fixed32),
 ]);
-static PAIR: Shape = Shape(&[(2, Kind::Message(&VALUE)), (1, Kind::Text), (2, Kind::Message(&VALUE)), (3, Kind::Varint)]);
+static PAIR: Shape =
+    Shape(&[(2, Kind::Message(&VALUE)), (1, Kind::Text), (2, Kind::Message(&VALUE)), (3, Kind::Varint)]);
 static VALUE: Shape = Shape(&[
     (1, Kind::Text),
     (5, Kind::Message(&ARRAY)),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use crate::choices::Choices;
+use crate::damage::{damage, suffer};
 use crate::views::{Flat, by_prost, by_views, is_kept};
 use crate::{fixtures, message, wild};
 
@@ -57,52 +58,6 @@ fn agree(request: &[u8]) {
 
 fn bytes(length: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..length)
-}
-
-/// Something that happens to bytes on their way; places are taken modulo the length.
-#[derive(Debug, Clone)]
-enum Damage {
-    Flip { at: usize, bit: u8 },
-    Set { at: usize, to: u8 },
-    Cut { from: usize },
-    Remove { from: usize, length: usize },
-    Insert { at: usize, byte: u8 },
-    Splice { from: usize, length: usize, to: usize },
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let at = any::<usize>;
-    prop_oneof![
-        4 => (at(), 0..8u8).prop_map(|(at, bit)| Damage::Flip { at, bit }),
-        2 => (at(), any::<u8>()).prop_map(|(at, to)| Damage::Set { at, to }),
-        1 => at().prop_map(|from| Damage::Cut { from }),
-        1 => (at(), 1..40usize).prop_map(|(from, length)| Damage::Remove { from, length }),
-        1 => (at(), any::<u8>()).prop_map(|(at, byte)| Damage::Insert { at, byte }),
-        2 => (at(), 1..80usize, at()).prop_map(|(from, length, to)| Damage::Splice { from, length, to }),
-    ]
-}
-
-fn suffer(bytes: &mut Vec<u8>, damage: &Damage) {
-    if bytes.is_empty() {
-        return;
-    }
-    let length = bytes.len();
-    match *damage {
-        Damage::Flip { at, bit } => bytes[at % length] ^= 1 << bit,
-        Damage::Set { at, to } => bytes[at % length] = to,
-        Damage::Cut { from } => bytes.truncate(from % length),
-        Damage::Remove { from, length: some } => {
-            let from = from % length;
-            bytes.drain(from..(from + some).min(length));
-        }
-        Damage::Insert { at, byte } => bytes.insert(at % length, byte),
-        Damage::Splice { from, length: some, to } => {
-            let from = from % length;
-            let some = bytes[from..(from + some).min(length)].to_vec();
-            let to = to % length;
-            bytes.splice(to..to, some);
-        }
-    }
 }
 
 proptest! {

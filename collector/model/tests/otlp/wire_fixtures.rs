@@ -24,7 +24,8 @@ fn every_fixture_walks_clean_and_reads_as_prost_reads_it() {
 #[test]
 fn every_fixture_has_the_spans_that_were_captured() {
     for name in fixtures::names(".expect.json") {
-        let expected: serde_json::Value = serde_json::from_slice(&fixtures::read(&format!("{name}.expect.json"))).unwrap();
+        let expected: serde_json::Value =
+            serde_json::from_slice(&fixtures::read(&format!("{name}.expect.json"))).unwrap();
         let spans: u32 = expected["files"]
             .as_array()
             .unwrap()

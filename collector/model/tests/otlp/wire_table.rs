@@ -32,7 +32,11 @@ fn span_with(extra: &[u8]) -> Vec<u8> {
 /// A request of these spans, under a resource and a scope.
 fn request_of(spans: &[Vec<u8>]) -> Vec<u8> {
     let spans: Vec<u8> = spans.iter().flat_map(|span| field(2, span)).collect();
-    field(1, [field(1, attribute("service.name", &field(1, "chat"))), field(2, [field(1, field(1, "lib")), spans].concat())].concat())
+    field(
+        1,
+        [field(1, attribute("service.name", &field(1, "chat"))), field(2, [field(1, field(1, "lib")), spans].concat())]
+            .concat(),
+    )
 }
 
 /// Three spans, the middle one with `extra`.
@@ -167,9 +171,14 @@ fn a_bad_span_costs_itself_and_says_why() {
         (span_with(&field(13, field(4, field(1, b"\xff")))), "link attribute is not UTF-8"),
     ] {
         let request = request_of(&[span_with(&[]), span, span_with(&[])]);
-        let expected = Checked { spans: 2, rejected: 1, reasons: vec![format!("span 1: {why}")], flags: Flags::default() };
+        let expected =
+            Checked { spans: 2, rejected: 1, reasons: vec![format!("span 1: {why}")], flags: Flags::default() };
         assert_eq!(checked(&request), expected);
-        assert_eq!(without_rejected(&request, &Limits::default()), request_of(&[span_with(&[]), span_with(&[])]), "{why}");
+        assert_eq!(
+            without_rejected(&request, &Limits::default()),
+            request_of(&[span_with(&[]), span_with(&[])]),
+            "{why}"
+        );
     }
 }
 
@@ -191,7 +200,10 @@ fn a_bad_resource_or_scope_costs_its_spans() {
         (field(1, [field(1, &bad_attribute), scope_spans.clone()].concat()), "resource attribute is not UTF-8"),
         (field(1, [scope_spans.clone(), field(1, &bad_attribute)].concat()), "resource attribute is not UTF-8"),
         (field(1, [scope_spans.clone(), field(3, b"\xff")].concat()), "schema url of the resource is not UTF-8"),
-        (field(1, [scope_spans.clone(), field(1, field(3, field(2, b"\xff")))].concat()), "entity reference is not UTF-8"),
+        (
+            field(1, [scope_spans.clone(), field(1, field(3, field(2, b"\xff")))].concat()),
+            "entity reference is not UTF-8",
+        ),
     ] {
         let request = [&good[..], &bad, &good].concat();
         let found = checked(&request);
@@ -258,7 +270,10 @@ fn values_are_as_deep_as_the_limit_and_no_deeper() {
                 assert_eq!((found.spans, found.rejected), (2, 1), "{depth}");
                 assert_eq!(found.reasons, ["span 1: a value is nested deeper than 32"]);
                 let left = without_rejected(&request(depth), &Limits::default());
-                assert_eq!(ExportTraceServiceRequest::decode(&left[..]).unwrap().resource_spans[0].scope_spans[0].spans.len(), 2);
+                assert_eq!(
+                    ExportTraceServiceRequest::decode(&left[..]).unwrap().resource_spans[0].scope_spans[0].spans.len(),
+                    2
+                );
             }
         }
     }
@@ -282,7 +297,14 @@ fn limits_are_kept() {
 #[test]
 fn what_phoenix_stumbles_over_is_flagged() {
     let text = |text: &str| field(1, text);
-    let int = |value: u64| [vec![0x18], { let mut out = vec![]; varint(value, &mut out); out }].concat();
+    let int = |value: u64| {
+        [vec![0x18], {
+            let mut out = vec![];
+            varint(value, &mut out);
+            out
+        }]
+        .concat()
+    };
     let double = |value: f64| [&[0x21][..], &value.to_le_bytes()].concat();
     let key_of_dots = |dots: usize| vec!["a"; dots + 1].join(".");
     for (mend, extra) in [
@@ -337,7 +359,8 @@ fn what_phoenix_stumbles_over_is_flagged() {
 fn the_fast_way_and_the_general_way_agree() {
     let value = [0x18, 0xff, 0xff, 0xff, 0xff, 0x0f];
     let key = field(1, "llm.token_count.prompt");
-    let long = |number: u8, payload: &[u8]| [&[number << 3 | 2, payload.len() as u8 | 0x80, 0x80, 0x00][..], payload].concat();
+    let long =
+        |number: u8, payload: &[u8]| [&[number << 3 | 2, payload.len() as u8 | 0x80, 0x80, 0x00][..], payload].concat();
     for pair in [
         [key.clone(), field(2, value)].concat(),
         [field(2, value), key.clone()].concat(),
