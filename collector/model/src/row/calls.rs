@@ -1,0 +1,210 @@
+//! The distinct LLM calls of a trace: no call twice, however many spans tell of it.
+//!
+//! - A call above another call is a wrapper of it, through any chain of parents: the inner one counts.
+//! - Two instrumentations may see one call side by side: spans of different emitters that name one model, mostly overlap in
+//!   time, and have one response id or else the same parent and tokens, tell of one call. Parallel calls seen twice stay as many as one
+//!   instrumentation saw.
+//! - Where the span that counts does not know its tokens or model, those of its wrapper or double are taken, once.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::tree::Tree;
+use crate::SpanId;
+use crate::cost::Usage;
+use crate::facts::{Emitter, Facts, Flag, Text};
+use crate::trace::TraceState;
+
+/// An LLM call.
+pub(super) struct Call {
+    pub(super) id: SpanId,
+    pub(super) parent: Option<SpanId>,
+    pub(super) facts: Facts,
+}
+
+impl Call {
+    pub(super) fn failed(&self) -> bool {
+        self.facts.has(Flag::Failed)
+    }
+
+    /// The model that answered; of a failed call, the one that was asked.
+    pub(super) fn model(&self) -> Option<&str> {
+        let (answered, asked) = (self.facts.text(Text::Model), self.facts.text(Text::RequestModel));
+        if self.failed() { asked.or(answered) } else { answered.or(asked) }
+    }
+
+    /// The model that was asked.
+    pub(super) fn request_model(&self) -> Option<&str> {
+        self.facts.text(Text::RequestModel).or(self.facts.text(Text::Model))
+    }
+
+    fn order(&self) -> (u64, u64, SpanId) {
+        (self.facts.start.0, self.facts.end.0, self.id)
+    }
+}
+
+/// The distinct calls, in order of start, end and id.
+pub(super) fn distinct(state: &TraceState, tree: &Tree) -> Vec<Call> {
+    let mut all: Vec<Call> = state.calls().map(|(id, facts)| Call { id, parent: state.parent(id), facts }).collect();
+    all.sort_by_key(Call::order);
+    let ids: Vec<SpanId> = all.iter().map(|call| call.id).collect();
+    let above = tree.nearest_above(&ids);
+    let mut counts = vec![true; all.len()];
+    above.iter().flatten().for_each(|&wrapper| counts[wrapper] = false);
+    drop_doubles(&mut all, &mut counts);
+    borrow_from_wrappers(&mut all, &above, &counts);
+    all.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(call, _)| call).collect()
+}
+
+/// Of the spans that tell of one call beside each other, leaves one.
+fn drop_doubles(all: &mut [Call], counts: &mut [bool]) {
+    let leaves: Vec<usize> = (0..all.len()).filter(|&at| counts[at]).collect();
+    let mut groups = Groups::of(leaves.len());
+    for (nth, &one) in leaves.iter().enumerate() {
+        // In order of start: what begins after the end of this one cannot overlap it.
+        let later = leaves[nth + 1..].iter().take_while(|&&other| all[other].facts.start <= all[one].facts.end);
+        for (step, &other) in later.enumerate() {
+            if are_doubles(&all[one], &all[other]) {
+                groups.join(nth, nth + 1 + step);
+            }
+        }
+    }
+    for group in groups.larger_than_one() {
+        let members: Vec<usize> = group.into_iter().map(|nth| leaves[nth]).collect();
+        let emitter = telling_emitter(all, &members);
+        let (kept, dropped): (Vec<_>, Vec<_>) = members.into_iter().partition(|&at| all[at].facts.emitter == emitter);
+        for &at in &dropped {
+            counts[at] = false;
+        }
+        if let [kept] = kept[..] {
+            for from in dropped {
+                let (usage, texts) = (all[from].facts.usage, lendable(&all[from].facts));
+                lend(&mut all[kept].facts, usage, &texts);
+            }
+        }
+    }
+}
+
+/// The emitter whose spans are kept: it saw most calls, knows most token counts, began first.
+fn telling_emitter(all: &[Call], members: &[usize]) -> Emitter {
+    let mut emitters: HashMap<Emitter, (usize, usize, Reverse<(u64, u64, SpanId)>)> = HashMap::new();
+    for &at in members {
+        let call = &all[at];
+        let first = Reverse(call.order());
+        let seen = emitters.entry(call.facts.emitter).or_insert((0, 0, first));
+        *seen = (seen.0 + 1, seen.1 + usize::from(call.facts.usage.is_known()), seen.2.max(first));
+    }
+    emitters.into_iter().max_by_key(|(_, seen)| *seen).map(|(emitter, _)| emitter).unwrap_or_default()
+}
+
+fn are_doubles(one: &Call, other: &Call) -> bool {
+    if one.facts.emitter == other.facts.emitter
+        || !mostly_overlap(&one.facts, &other.facts)
+        || !share_model(&one.facts, &other.facts)
+    {
+        return false;
+    }
+    let ids = (one.facts.text(Text::ResponseId), other.facts.text(Text::ResponseId));
+    match ids {
+        (Some(a), Some(b)) => a == b,
+        _ => {
+            one.facts.emitter.scope != other.facts.emitter.scope
+                && one.parent == other.parent
+                && one.failed() == other.failed()
+                && agree(&one.facts.usage, &other.facts.usage)
+        }
+    }
+}
+
+/// At least half of the shorter one lies within the longer one.
+fn mostly_overlap(one: &Facts, other: &Facts) -> bool {
+    let (start, end) = (one.start.max(other.start), one.end.min(other.end));
+    start <= end && end.0 - start.0 >= one.nanos().min(other.nanos()) / 2
+}
+
+fn share_model(one: &Facts, other: &Facts) -> bool {
+    const MODELS: [Text; 2] = [Text::Model, Text::RequestModel];
+    MODELS
+        .iter()
+        .filter_map(|&text| one.text(text))
+        .any(|model| MODELS.iter().any(|&text| other.text(text) == Some(model)))
+}
+
+/// Both report the same tokens, or one does not report.
+fn agree(one: &Usage, other: &Usage) -> bool {
+    let same = |a: Option<i64>, b: Option<i64>| a.is_none() || b.is_none() || a == b;
+    same(one.prompt, other.prompt) && same(one.completion, other.completion)
+}
+
+/// How far up a call looks for what it does not know.
+const WRAPPERS_MAX: usize = 64;
+
+/// What a wrapper or double may lend.
+const LENT: [Text; 4] = [Text::Model, Text::RequestModel, Text::Provider, Text::FinishReason];
+
+fn lendable(facts: &Facts) -> [Option<Box<str>>; LENT.len()] {
+    LENT.map(|text| facts.text(text).map(Box::from))
+}
+
+fn lend(to: &mut Facts, usage: Usage, texts: &[Option<Box<str>>; LENT.len()]) {
+    if !to.usage.is_known() {
+        to.usage = usage;
+    }
+    for (text, lent) in LENT.into_iter().zip(texts) {
+        if to.text(text).is_none() {
+            to.set_text(text, lent.clone());
+        }
+    }
+}
+
+/// Gives counting calls what only their wrappers know. A wrapper's tokens are the sum over its calls, so they are taken only
+/// where none of its calls knows its own, and then once: by the last.
+fn borrow_from_wrappers(all: &mut [Call], above: &[Option<usize>], counts: &[bool]) {
+    let mut told = vec![false; all.len()];
+    let wrappers = |at: usize| std::iter::successors(above[at], |&wrapper| above[wrapper]).take(WRAPPERS_MAX);
+    let tell = |at: usize, told: &mut Vec<bool>| wrappers(at).for_each(|wrapper| told[wrapper] = true);
+    for at in (0..all.len()).filter(|&at| counts[at] && all[at].facts.usage.is_known()) {
+        tell(at, &mut told);
+    }
+    for at in (0..all.len()).rev().filter(|&at| counts[at]) {
+        for wrapper in wrappers(at) {
+            let (usage, texts) = (all[wrapper].facts.usage, lendable(&all[wrapper].facts));
+            let has_tokens = usage.is_known() && !told[wrapper] && !all[at].facts.usage.is_known();
+            lend(&mut all[at].facts, if has_tokens { usage } else { Usage::default() }, &texts);
+            if has_tokens {
+                tell(at, &mut told);
+            }
+        }
+    }
+}
+
+/// Sets of numbers that grow together.
+struct Groups(Vec<usize>);
+
+impl Groups {
+    fn of(len: usize) -> Self {
+        Self((0..len).collect())
+    }
+
+    fn first_of(&mut self, mut at: usize) -> usize {
+        while self.0[at] != at {
+            self.0[at] = self.0[self.0[at]];
+            at = self.0[at];
+        }
+        at
+    }
+
+    fn join(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.first_of(one), self.first_of(other));
+        self.0[one.max(other)] = one.min(other);
+    }
+
+    fn larger_than_one(mut self) -> Vec<Vec<usize>> {
+        let mut groups: HashMap<usize, Vec<usize>> = HashMap::new();
+        for at in 0..self.0.len() {
+            let first = self.first_of(at);
+            groups.entry(first).or_default().push(at);
+        }
+        groups.into_values().filter(|group| group.len() > 1).collect()
+    }
+}
