@@ -1,0 +1,1 @@
+//! The recorder over a real log and real databases.
