@@ -251,8 +251,8 @@ impl Written {
         self.places.iter().any(Option::is_some)
     }
 
-    /// Takes back what was written for a field, if anything. Each byte moves at most once for each other field of its message,
-    /// however often names are repeated: a field written anew stands behind all others.
+    /// Takes back what was written for a field, if anything. Each byte moves at most once for each other field of its
+    /// message, however often names are repeated: a field written anew stands behind all others.
     fn forget(&mut self, index: usize, out: &mut Vec<u8>) {
         let Some(gone) = self.places[index].take() else { return };
         for place in self.places.iter_mut().flatten().filter(|place| place.start >= gone.end) {

@@ -1,11 +1,11 @@
 //! OTLP/JSON to OTLP/protobuf: what browsers and `curl` send becomes what all others send, at the door.
 //!
-//! Promise: what OTLP's JSON form allows is taken with its meaning, all else is an error with its line and column. Names in
-//! lowerCamelCase only; unknown names passed over at any depth; null is absent; of a repeated name the last counts; ids in hex of either
-//! case and any length (the walk rejects a span for a wrong one, and only that span); 64-bit numbers as strings or numbers, exact;
-//! enums as integers only; bytes in either base64.
-//! Bounds: no more than [`DEPTH_MAX`] objects and lists inside each other; no tree is built, so that the memory used is the
-//! protobuf form's, which is smaller than the text's.
+//! Promise: what OTLP's JSON form allows is taken with its meaning, all else is an error with its line and column.
+//! Names in lowerCamelCase only; unknown names passed over at any depth; null is absent; of a repeated name the last
+//! counts; ids in hex of either case and any length (the walk rejects a span for a wrong one, and only that span);
+//! 64-bit numbers as strings or numbers, exact; enums as integers only; bytes in either base64.
+//! Bounds: no more than [`DEPTH_MAX`] objects and lists inside each other; no tree is built, so that the memory used is
+//! the protobuf form's, which is smaller than the text's.
 //!
 //! - `syntax`: JSON. `number`: exact numbers. `shape`: which fields OTLP's messages have. `decode`: one into the other.
 //!

@@ -1,6 +1,7 @@
 //! JSON itself (RFC 8259), strictly: tokens, strings, and the way past values that nobody asked for.
 //!
-//! The text is UTF-8: the caller has checked that. Escapes are resolved; half of a surrogate pair is an error, `\u0000` is not.
+//! The text is UTF-8: the caller has checked that. Escapes are resolved; half of a surrogate pair is an error, `\u0000`
+//! is not.
 
 use std::borrow::Cow;
 
@@ -297,8 +298,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether one of the eight bytes is a quote, a backslash or a control character; now and then true where none is (behind a byte
-/// that is one), never false where one is.
+/// Whether one of the eight bytes is a quote, a backslash or a control character; now and then true where none is
+/// (behind a byte that is one), never false where one is.
 fn has_special(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;

@@ -9,8 +9,8 @@ use super::write;
 /// What becomes of one span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where the span lies in the request: [`SpanView::place`](super::SpanView::place). To leave out several neighbours at once, the
-    /// places may be joined.
+    /// Where the span lies in the request: [`SpanView::place`](super::SpanView::place). To leave out several neighbours
+    /// at once, the places may be joined.
     pub place: Range<usize>,
     /// The encoded `Span` that takes its place; none leaves it out.
     pub to: Option<Vec<u8>>,
@@ -18,7 +18,8 @@ pub struct Change {
 
 /// A copy of `request` with `changes` made, which must be in the order of their places.
 ///
-/// A change whose place is not that of a span (or of a whole `ResourceSpans` or `ScopeSpans`) is not made, nor are those after it.
+/// A change whose place is not that of a span (or of a whole `ResourceSpans` or `ScopeSpans`) is not made, nor are
+/// those after it.
 pub fn edited(request: &[u8], changes: &[Change]) -> Vec<u8> {
     let longer: usize = changes.iter().filter_map(|change| change.to.as_ref()).map(Vec::len).sum();
     copied(request, longer, changes.iter().map(|change| (&change.place, change.to.as_deref())))

@@ -1,4 +1,5 @@
-//! OTLP's field keys: the number and the wire type of each field, as `trace.proto`, `common.proto` and `resource.proto` give them.
+//! OTLP's field keys: the number and the wire type of each field, as `trace.proto`, `common.proto` and `resource.proto`
+//! give them.
 
 use super::read::{FIXED32, FIXED64, LENGTH, VARINT, key};
 

@@ -1,4 +1,5 @@
-//! Which attributes Phoenix drops, chokes on or cannot derive from: the batch is then flagged, and mended before it goes there.
+//! Which attributes Phoenix drops, chokes on or cannot derive from: the batch is then flagged, and mended before it
+//! goes there.
 //!
 //! Errs towards flagging: a batch flagged for nothing costs a second look, one not flagged costs spans.
 //! Not here: the mending. Text with a NUL and bytes are noticed where they are walked over.

@@ -1,7 +1,8 @@
 //! OTLP's messages, one function each: what is in them is walked over, what is wrong is noted.
 //!
-//! A note is about the span, or about the resource or scope that its spans depend on. `Malformed` is about the request: the bytes
-//! from there on have no meaning, and prost refuses them too. What lies deeper than the limit is not looked at.
+//! A note is about the span, or about the resource or scope that its spans depend on. `Malformed` is about the request:
+//! the bytes from there on have no meaning, and prost refuses them too. What lies deeper than the limit is not looked
+//! at.
 
 use std::fmt;
 
@@ -74,8 +75,8 @@ impl Notes {
     }
 }
 
-/// Passes over a field that was not expected: `known` has the numbers that the message knows as bits, and one of those under
-/// another wire type is malformed.
+/// Passes over a field that was not expected: `known` has the numbers that the message knows as bits, and one of those
+/// under another wire type is malformed.
 #[cold]
 pub(super) fn pass(reader: &mut Reader<'_>, key: u32, known: u32) -> Result<(), Malformed> {
     let number = key >> 3;

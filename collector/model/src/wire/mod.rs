@@ -1,8 +1,9 @@
 //! The walk over an encoded `ExportTraceServiceRequest`, without building a message tree.
 //!
 //! Promise: [`check`] reads each byte of a request about once, never panics, never recurses further than its limit and
-//! allocates nothing for spans that are in order. What it lets pass, prost decodes, Phoenix's decoder takes, and the views
-//! ([`spans`]) read with the meaning that protobuf gives it: the last of a repeated scalar, the merge of a repeated message.
+//! allocates nothing for spans that are in order. What it lets pass, prost decodes, Phoenix's decoder takes, and the
+//! views ([`spans`]) read with the meaning that protobuf gives it: the last of a repeated scalar, the merge of a
+//! repeated message.
 //!
 //! - `read`: varints, keys, lengths; skipping what is not known. `keys`: the fields that OTLP has.
 //! - `text`: is it UTF-8, does it hold a NUL; the hot loop.
@@ -12,7 +13,8 @@
 //! - `edit`, over `write`: copies of a request with spans changed or left out.
 //!
 //! Not here: what an attribute means (`facts`), how a span is mended (`emberd-consumers`), JSON (`json`).
-//! Kept by: `tests/wire_differential.rs` (the same verdict, ids and values as prost) and `tests/wire_table.rs` (bad input).
+//! Kept by: `tests/otlp/wire_differential.rs` (the same verdict, ids and values as prost), `tests/otlp/wire_table.rs`
+//! (bad input).
 
 mod edit;
 mod keys;
@@ -71,9 +73,10 @@ pub struct Checked {
 
 /// Walks a request: is it well-formed, is its text UTF-8, are its ids whole, is it too deep?
 ///
-/// Spans are rejected, and the others kept, for: a trace or span id of the wrong length or all zero, a parent id of the wrong
-/// length, text that is not UTF-8, a value nested too deep, more spans than [`Limits::spans_max`]. What is wrong with a resource
-/// or scope rejects all spans under it.
+/// Spans are rejected, and the others kept, for: a trace or span id of the wrong length or all zero, a parent id of the
+/// wrong length, text that is not UTF-8, a value nested too deep, more spans than [`Limits::spans_max`]. What is wrong
+/// with a resource or scope rejects all spans under it; under one that has none it is malformed, since nothing else
+/// would keep it out of the log.
 pub fn check(request: &[u8], limits: &Limits) -> Result<Checked, Malformed> {
     walk::Walk::over(request, limits).map(|(checked, _)| checked)
 }

@@ -71,7 +71,8 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// A message that may lie in several pieces, which protobuf merges: the payloads of field `path[1]` in those of field
-/// `path[0]` in `bytes`, less the first `skip`. A 0 in `path` is a step not taken, so `[0, 0]` is `bytes` itself: the usual case.
+/// `path[0]` in `bytes`, less the first `skip`. A 0 in `path` is a step not taken, so `[0, 0]` is `bytes` itself: the
+/// usual case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pieces<'a> {
     bytes: &'a [u8],

@@ -1,4 +1,5 @@
-//! The fast way for what nearly all attributes are: a key and then a scalar, each with a length of one or two bytes, nothing else.
+//! The fast way for what nearly all attributes are: a key and then a scalar, each with a length of one or two bytes,
+//! nothing else.
 //!
 //! None sends the caller the general way, so that this need not be complete; but what it lets pass must be right.
 

@@ -5,7 +5,8 @@
 
 use super::Malformed;
 
-/// Groups inside each other that are skipped; deeper ones are malformed. (Nobody has sent groups in OTLP; the format allows them.)
+/// Groups inside each other that are skipped; deeper ones are malformed. (Nobody has sent groups in OTLP; the format
+/// allows them.)
 const GROUPS_MAX: usize = 32;
 
 /// How a field's value is laid down: the low three bits of its key.

@@ -1,7 +1,7 @@
 //! Is it UTF-8, and does it hold a NUL? The walk's hot loop: nine bytes in ten of a request are text.
 //!
-//! Most text is ASCII, so blocks are tested for "every byte in 1..=127" at once, by words where it is short; the first block that fails
-//! hands what is left to a real UTF-8 check. Measured in `examples/walk_speed.rs`.
+//! Most text is ASCII, so blocks are tested for "every byte in 1..=127" at once, by words where it is short; the first
+//! block that fails hands what is left to a real UTF-8 check. Measured in `examples/walk_speed.rs`.
 
 /// What a text's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

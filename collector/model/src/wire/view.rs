@@ -1,10 +1,10 @@
 //! Reading a request in place: views that borrow from its bytes.
 //!
-//! Promise: on a request that passed [`check`](super::check), what prost would decode. On any other bytes no panic and an end:
-//! a view stops where the bytes stop making sense, and text that is not UTF-8 reads as empty.
-//! Cost: [`spans`] passes over each span's fields once, without looking into attributes; an attribute's value is looked at
-//! when [`AttributeView::value`] is called. Attributes of a resource or scope are read anew by each call, so read them once for
-//! each [`ResourceView::index`] and not once for each span.
+//! Promise: on a request that passed [`check`](super::check), what prost would decode. On any other bytes no panic and
+//! an end: a view stops where the bytes stop making sense, and text that is not UTF-8 reads as empty.
+//! Cost: [`spans`] passes over each span's fields once, without looking into attributes; an attribute's value is looked
+//! at when [`AttributeView::value`] is called. Attributes of a resource or scope are read anew by each call, so read
+//! them once for each [`ResourceView::index`] and not once for each span.
 
 use std::ops::Range;
 
@@ -231,7 +231,8 @@ impl<'a> SpanView<'a> {
         }
     }
 
-    /// Where it lies in the request, the key and the length before `raw` included: the place of a [`Change`](super::Change).
+    /// Where it lies in the request, the key and the length before `raw` included: the place of a
+    /// [`Change`](super::Change).
     #[must_use]
     pub fn place(&self) -> Range<usize> {
         self.from..self.at + self.raw.len()

@@ -32,7 +32,8 @@ enum Level {
     Span,
 }
 
-/// How things stood before a `ResourceSpans` or `ScopeSpans`, all of whose spans fall if its resource or scope cannot be kept.
+/// How things stood before a `ResourceSpans` or `ScopeSpans`, all of whose spans fall if its resource or scope cannot
+/// be kept.
 struct Before {
     index: u32,
     spans: u32,
@@ -117,7 +118,8 @@ impl<'l> Walk<'l> {
         Before { index: self.index, spans: self.checked.spans, flags: self.checked.flags, cuts: self.cuts.len() }
     }
 
-    /// The end of a `ResourceSpans` or `ScopeSpans`: only now all of its resource or scope is known, for fields come in any order.
+    /// The end of a `ResourceSpans` or `ScopeSpans`: only now all of its resource or scope is known, for fields come in
+    /// any order.
     fn close(&mut self, before: &Before, whole: Cut, notes: &Notes) -> Result<(), Malformed> {
         let kept = self.checked.spans - before.spans;
         match notes.fault {

@@ -1,7 +1,8 @@
 //! Writing the wire format: fields whose length is known only once they are written.
 //!
-//! A message is written behind one byte for its length; where the length needs more, the message is moved up. So nothing is measured
-//! beforehand and nothing is written twice; a byte is moved at most once for each message around it that is longer than 127 bytes.
+//! A message is written behind one byte for its length; where the length needs more, the message is moved up. So
+//! nothing is measured beforehand and nothing is written twice; a byte is moved at most once for each message around it
+//! that is longer than 127 bytes.
 
 use super::read::{FIXED32, FIXED64, LENGTH, VARINT, key};
 

@@ -1,4 +1,5 @@
-//! Whatever is written as OTLP/JSON comes back as the same message; whatever is no JSON is an error, and nothing panics.
+//! Whatever is written as OTLP/JSON comes back as the same message; whatever is no JSON is an error, and nothing
+//! panics.
 
 use emberd_model::json::to_protobuf;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -29,7 +30,8 @@ proptest! {
         let (request, json) = written(&choices);
         let converted = to_protobuf(json.as_bytes()).unwrap();
         let decoded = ExportTraceServiceRequest::decode(&converted[..]).unwrap();
-        // By their bytes, so that NaN equals itself (and the sign of a NaN, which JSON does not have, is no difference).
+        // By their bytes, so that NaN equals itself (and the sign of a NaN, which JSON does not have, is no
+        // difference).
         prop_assert_eq!(plain_nans(decoded).encode_to_vec(), plain_nans(request).encode_to_vec());
         prop_assert!(converted.len() <= json.len(), "{} bytes became {}", json.len(), converted.len());
     }

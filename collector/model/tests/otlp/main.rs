@@ -1,4 +1,5 @@
-//! OTLP as it comes: the walk, the views and the JSON decoder against prost, against real exports and against bad input.
+//! OTLP as it comes: the walk, the views and the JSON decoder against prost, against real exports and against bad
+//! input.
 //!
 //! One binary, so that there is one link.
 

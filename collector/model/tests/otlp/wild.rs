@@ -1,5 +1,6 @@
-//! Generated requests as bytes, with all that the wire format allows and no encoder does: fields in any order and repeated,
-//! messages in pieces, unknown fields, groups, lengths written too long; and now and then what it does not allow.
+//! Generated requests as bytes, with all that the wire format allows and no encoder does: fields in any order and
+//! repeated, messages in pieces, unknown fields, groups, lengths written too long; and now and then what it does not
+//! allow.
 
 use crate::choices::Choices;
 

@@ -88,7 +88,8 @@ fn bytes_that_can_never_parse_are_malformed() {
         (b"\x2a\x05abc", "length past the end"),
         (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "length past the end"),
         (b"\x2a\xff\xff\xff\xff\x0f", "length past the end"),
-        // Known fields under another wire type: the span id as a varint, the name as a number, the kind as text, times as text.
+        // Known fields under another wire type: the span id as a varint, the name as a number, the kind as text, times
+        // as text.
         (b"\x10\x01", "wrong wire type"),
         (b"\x2d\x01\x02\x03\x04", "wrong wire type"),
         (b"\x32\x01a", "wrong wire type"),
@@ -190,7 +191,8 @@ fn ids_that_nobody_relies_on_are_let_be() {
     assert!(spans(&request).all(|found| found.span.parent_span_id.is_none()));
 }
 
-/// What is wrong with a resource or scope falls on the spans under it, wherever in the message it stands; the others are kept.
+/// What is wrong with a resource or scope falls on the spans under it, wherever in the message it stands; the others
+/// are kept.
 #[test]
 fn a_bad_resource_or_scope_costs_its_spans() {
     let good = request_of(&[span_with(&[])]);
@@ -227,7 +229,8 @@ fn a_bad_resource_or_scope_costs_its_spans() {
     }
 }
 
-/// With no span to reject, a resource that no one can decode condemns the request: nothing else would keep it from the log.
+/// With no span to reject, a resource that no one can decode condemns the request: nothing else would keep it from the
+/// log.
 #[test]
 fn a_bad_resource_without_spans_is_malformed() {
     for request in [field(1, field(3, b"\xff")), field(1, field(2, field(1, field(1, b"\xff"))))] {
