@@ -57,8 +57,12 @@ impl Gate {
     }
 
     fn host(&self, request: &Request) -> Result<Authority, Refusal> {
-        let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-        let named: Option<Authority> = named.and_then(|host| host.parse().ok());
+        let mut named = request.headers().get_all(header::HOST).iter();
+        let (first, second) = (named.next(), named.next());
+        if second.is_some() {
+            return Err(Refusal::Host);
+        }
+        let named: Option<Authority> = first.and_then(|host| host.to_str().ok()?.parse().ok());
         // In the absolute form both are there, and the line counts; a rebound name may stand in neither.
         let line = request.uri().authority().cloned();
         let hosts = [line, named];
@@ -127,11 +131,11 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Reques
 
     let status = response.status();
     let took = began.elapsed();
-    let reached = response.extensions().get::<Operation>().copied();
-    if reached.is_none() {
+    let operation = response.extensions().get::<Operation>().map_or(NO_ROUTE, |operation| operation.0);
+    if operation == NO_ROUTE {
         shared.meter.answered(NO_ROUTE, status, took);
     }
-    access_log(&method, &path, status, caller, took);
+    access_log(&format!("{method} {path}"), operation, status, caller, took);
     response
 }
 
@@ -159,15 +163,15 @@ fn dress(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-fn access_log(method: &Method, path: &str, status: StatusCode, caller: Caller, took: Duration) {
+fn access_log(line: &str, operation: &str, status: StatusCode, caller: Caller, took: Duration) {
     let (status, caller, ms) = (status.as_u16(), caller.name(), took.as_millis());
     if status >= 500 {
-        tracing::warn!(%method, path, status, caller, ms, "failed");
-    } else if status >= 400 || method != Method::GET {
-        tracing::info!(%method, path, status, caller, ms, "answered");
+        tracing::warn!(operation, status, caller, ms, "failed: {line}");
+    } else if status >= 400 || !line.starts_with("GET ") {
+        tracing::info!(operation, status, caller, ms, "answered: {line}");
     } else {
         // Dashboards and scrapers ask every few seconds.
-        tracing::debug!(%method, path, status, caller, ms, "answered");
+        tracing::debug!(operation, status, caller, ms, "answered: {line}");
     }
 }
 

@@ -72,7 +72,12 @@ impl Api {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a handler died");
+                    }
+                    continue;
+                }
                 accepted = async {
                     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
                     (place, listener.accept().await)

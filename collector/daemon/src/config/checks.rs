@@ -11,7 +11,6 @@ use super::units::ByteSize;
 /// Notes what does not fit together.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     log_holds_segments(config, reader);
-    log_holds_requests(config, reader);
     doors_are_guarded(config, reader);
     ports_differ(config, reader);
 }
@@ -26,14 +25,6 @@ fn log_holds_segments(config: &Config, reader: &mut Reader) {
             "budget",
             format!("{budget} is less than two segments of {segment}: at least {needed}"),
         );
-    }
-}
-
-fn log_holds_requests(config: &Config, reader: &mut Reader) {
-    if config.intake.in_flight < config.intake.max_request {
-        let message =
-            format!("less than max_request, {}: no such request could ever be taken", config.intake.max_request);
-        reader.fault(reader.place("intake", "in_flight"), "intake", "in_flight", message);
     }
 }
 

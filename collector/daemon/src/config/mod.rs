@@ -115,6 +115,7 @@ fn read(
     let mut reader = reader::Reader::new(file, environment, faults);
     let named = reader.data_dir();
     let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
+    let identity = later::identity(&mut reader);
     let mut config = Config {
         intake: sections::intake(&mut reader),
         log: sections::log(&mut reader),
@@ -122,8 +123,8 @@ fn read(
         phoenix: sections::phoenix(&mut reader),
         forward: sections::forward(&mut reader),
         recorder: sections::recorder(&mut reader),
-        api: sections::api(&mut reader),
-        identity: later::identity(&mut reader),
+        api: sections::api(&mut reader, identity.is_some()),
+        identity,
         warnings: Vec::new(),
         data_dir,
     };

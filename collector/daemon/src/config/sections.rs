@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use emberd_intake::keys::BadKeys;
+use emberd_model::cost::Prices;
+use emberd_model::facts::Reading;
 use reqwest::Url;
 
 use super::document::{Found, Value};
@@ -132,6 +135,8 @@ pub(crate) enum Compression {
 /// `[recorder]`: how spans become rows.
 #[derive(Debug)]
 pub(crate) struct Recorder {
+    /// Whether there is one.
+    pub enabled: bool,
     /// Attributes that name a prompt, in this order.
     pub prompt_keys: Vec<String>,
     /// Whether a row keeps the first 4 KiB of input and output.
@@ -151,19 +156,20 @@ pub(crate) struct Api {
     pub listen: SocketAddr,
     /// Web pages of other origins that may call it from a browser.
     pub cors: Vec<Origin>,
+    /// Whether callers must show a token, which is so with `[identity]`; else each is the local administrator.
+    pub tokens: bool,
 }
 
 /// An origin as browsers write it, such as `https://app.example`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(pub String);
 
-/// Where spans name their prompt, unless the file says otherwise; spec/2.
-const PROMPT_KEYS: [&str; 5] =
-    ["prompt.id", "prompt_id", "metadata.prompt_id", "traceloop.prompt.key", "gen_ai.prompt.name"];
-
-/// The largest budget that leaves no room for a segment of the usual size gets smaller ones, down to this.
+/// A budget that leaves no room for four segments of the usual size gets smaller ones, down to this.
 pub(super) const SEGMENT_MIN: ByteSize = ByteSize::mib(1);
-const SEGMENT_USUAL: ByteSize = ByteSize::mib(128);
+const SEGMENT_USUAL: ByteSize = ByteSize::mib(64);
+
+/// Larger files are not price tables.
+const PRICES_BYTES_MAX: u64 = 4 << 20;
 
 /// No duration of a configuration is longer.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -178,14 +184,23 @@ pub(super) fn intake(reader: &mut Reader) -> Intake {
         cors_origins: section.value("cors_origins", Vec::new()),
         keys: section.path("keys_file").and_then(|path| keys_file(&mut section, path)),
     };
-    section.check("max_request", intake.max_request <= ByteSize(1 << 30), "more than 1GiB");
+    // What the log takes as one entry.
+    section.check("max_request", intake.max_request <= ByteSize::mib(128), "more than 128MiB");
     section.finish();
     intake
 }
 
 fn keys_file(section: &mut Section<'_>, path: PathBuf) -> Option<KeysFile> {
-    let read = super::secret::read_file(&path).and_then(Secret::several);
-    read.map_err(|message| section.fault("keys_file", message)).ok().map(|text| KeysFile { path, text })
+    let keys = super::secret::read_file(&path).and_then(|text| {
+        let wrong = |error| match error {
+            // Its own text would show the line, and with it the key.
+            BadKeys::Form(error) => format!("{}: not a file of keys: {}", path.display(), error.message()),
+            other => format!("{}: {other}", path.display()),
+        };
+        emberd_intake::Keys::parse(&text).map(drop).map_err(wrong)?;
+        Secret::several(text)
+    });
+    keys.map_err(|message| section.fault("keys_file", message)).ok().map(|text| KeysFile { path, text })
 }
 
 pub(super) fn log(reader: &mut Reader) -> Log {
@@ -193,8 +208,8 @@ pub(super) fn log(reader: &mut Reader) -> Log {
     let Backend::Disk = section.value("backend", Backend::Disk);
     let budget = section.value("budget", ByteSize(20 << 30));
     let segment = section.value("segment", None).unwrap_or_else(|| {
-        let fitting = ByteSize((budget.0 / 8) & !0xfff);
-        fitting.clamp(SEGMENT_MIN, SEGMENT_USUAL)
+        let quarter = ByteSize((budget.0 / 4) & !0xfff);
+        quarter.clamp(SEGMENT_MIN, SEGMENT_USUAL)
     });
     let log = Log {
         durability: section.value("durability", Durability::Sync),
@@ -288,7 +303,8 @@ fn forward_one(section: &mut Section<'_>) -> Option<Forward> {
 pub(super) fn recorder(reader: &mut Reader) -> Recorder {
     let mut section = reader.section("recorder");
     let recorder = Recorder {
-        prompt_keys: section.value("prompt_keys", PROMPT_KEYS.map(str::to_owned).into()),
+        enabled: section.value("enabled", true),
+        prompt_keys: section.value("prompt_keys", Reading::default().prompt_keys),
         texts: section.value("texts", true),
         root_wait: section.value("root_wait", Duration::from_secs(600)),
         quiet: section.value("quiet", Duration::from_secs(86_400)),
@@ -309,18 +325,20 @@ pub(super) fn recorder(reader: &mut Reader) -> Recorder {
 }
 
 fn prices(section: &mut Section<'_>, path: &Path) -> Option<serde_json::Value> {
-    let read = std::fs::File::open(path)
+    let table = std::fs::File::open(path)
         .map_err(|error| error.to_string())
-        .and_then(|file| super::secret::read_bounded(file, 4 << 20))
-        .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string().trim().replace('\n', " ")));
-    read.map_err(|message| section.fault("prices_file", format!("{}: {message}", path.display()))).ok()
+        .and_then(|file| super::secret::read_bounded(file, PRICES_BYTES_MAX))
+        .and_then(|text| toml::from_str(&text).map_err(|error| error.message().to_owned()))
+        .and_then(|table| Prices::from_json(&table).map(|_| table).map_err(|error| error.to_string()));
+    table.map_err(|message| section.fault("prices_file", format!("{}: {message}", path.display()))).ok()
 }
 
-pub(super) fn api(reader: &mut Reader) -> Api {
+pub(super) fn api(reader: &mut Reader, tokens: bool) -> Api {
     let mut section = reader.section("api");
     let api = Api {
         listen: section.value("listen", SocketAddr::from(([127, 0, 0, 1], 8317))),
         cors: section.value("cors", Vec::new()),
+        tokens,
     };
     section.finish();
     api

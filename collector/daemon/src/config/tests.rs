@@ -425,12 +425,20 @@ fn secrets_are_read_and_not_shown() {
 /// Only this machine reaches a door that asks for nothing.
 #[test]
 fn open_doors_are_refused() {
+    const GOOD: &str = "[[key]]\nname = \"a\"\nkey = \"s3cr3t\"\n";
     let keys = "[intake]\ngrpc = \"0.0.0.0:4317\"\nkeys_file = \"keys\"\n";
-    Place::with(keys).file("keys", 0o600, "some keys\n").load(&[]).unwrap();
-    let faults = Place::with(keys).file("keys", 0o644, "some keys\n").faults(&[]);
+    Place::with(keys).file("keys", 0o600, GOOD).load(&[]).unwrap();
+    let faults = Place::with(keys).file("keys", 0o644, GOOD).faults(&[]);
     assert!(faults.starts_with("emberd.toml:3: [intake] keys_file: ") && !faults.contains('\n'), "{faults}");
-    let empty = Place::with(keys).file("keys", 0o600, "\n").faults(&[]);
-    assert_eq!(empty, "emberd.toml:3: [intake] keys_file: the file is empty");
+    for (text, why) in [
+        ("\n", "keys: there is no [[key]] in the file"),
+        ("[[key]]\nname = \"a\"\nkey = s3cr3t\n", "keys: not a file of keys: "),
+        ("[[key]]\nname = \"a\"\nkey = \"s3cr3t\"\nrat = 3\n", "keys: not a file of keys: unknown field `rat`"),
+    ] {
+        let faults = Place::with(keys).file("keys", 0o600, text).faults(&[]);
+        assert!(faults.starts_with(&format!("emberd.toml:3: [intake] keys_file: {why}")), "{faults}");
+        assert!(!faults.contains("s3cr3t"), "{faults}");
+    }
 
     let open = Place::with("[intake]\nhttp = \"0.0.0.0:4318\"\n[api]\nlisten = \"[::]:8317\"\n");
     let expected = "emberd.toml:2: [intake] http: 0.0.0.0:4318 can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1
@@ -453,10 +461,7 @@ fn keys_must_fit_together() {
         ),
         ("[log]\nsegment = \"4KiB\"", "emberd.toml:2: [log] segment: less than 1MiB"),
         ("[log]\nbackend = \"kafka\"", "emberd.toml:2: [log] backend: \"kafka\" is not there yet: use \"disk\""),
-        (
-            "[intake]\nin_flight = \"1MiB\"",
-            "emberd.toml:2: [intake] in_flight: less than max_request, 64MiB: no such request could ever be taken",
-        ),
+        ("[intake]\nmax_request = \"129MiB\"", "emberd.toml:2: [intake] max_request: more than 128MiB"),
         (
             "[intake]\nhttp = \"127.0.0.1:4317\"",
             "emberd.toml:2: [intake] http: 127.0.0.1:4317 is the address of [intake] grpc too",
@@ -492,8 +497,23 @@ fn keys_must_fit_together() {
         assert_eq!(Place::with(text).faults(&[]), expected, "{text}");
     }
     let small = without_file(&[("EMBERD_LOG_BUDGET", "64MiB")]).unwrap();
-    assert_eq!(small.log.segment, ByteSize::mib(8), "segments shrink with a small budget");
-    assert_eq!(without_file(&[]).unwrap().log.segment, ByteSize::mib(128));
+    assert_eq!(small.log.segment, ByteSize::mib(16), "segments shrink with a small budget");
+    assert_eq!(without_file(&[]).unwrap().log.segment, ByteSize::mib(64));
+}
+
+/// A price table of one's own is read, and refused where it is none.
+#[test]
+fn price_tables_are_checked() {
+    let place = Place::with("[recorder]\nprices_file = \"prices\"\n");
+    let good = "currency = \"EUR\"\n[[model]]\nname = \"m\"\ninput = \"1.5\"\noutput = \"3\"\n";
+    let place = place.file("prices", 0o644, good);
+    assert_eq!(place.load(&[]).unwrap().recorder.prices.unwrap()["currency"], "EUR");
+    for bad in
+        ["currency = EUR", "[[model]]\nname = \"m\"\ninput = \"-1\"\noutput = \"3\"\n", "[[model]]\nname = \"m\"\n"]
+    {
+        let place = Place::with("[recorder]\nprices_file = \"prices\"\n").file("prices", 0o644, bad);
+        assert!(place.faults(&[]).starts_with("emberd.toml:2: [recorder] prices_file: "), "{bad}");
+    }
 }
 
 /// A caller that has started Phoenix and tells people where everything is can change what was configured.
