@@ -9,13 +9,22 @@
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
+mod apply;
 pub mod config;
 pub mod error;
+mod fault;
+mod join;
 pub mod library;
 pub mod migrate;
 pub mod moment;
+mod postgres;
+mod publish;
 pub mod record;
+mod sqlite;
 mod store;
+mod text;
+mod tx;
+mod work;
 
 pub use config::Config;
 pub use error::{Error, RecordError};

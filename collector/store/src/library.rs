@@ -8,10 +8,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Moment;
+use crate::{Error, Moment};
 
 /// The prompt of traces that name none, or one that does not exist (yet): `unassigned`.
 pub const UNASSIGNED: Uuid = Uuid::nil();
+
+/// Metrics in one answer.
+pub(crate) const METRICS_MAX: i64 = 10_000;
 
 /// A page of a list, newest first.
 #[derive(Debug, Serialize)]
@@ -20,6 +23,34 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// What to ask for next; none on the last page.
     pub next_cursor: Option<String>,
+}
+
+/// Where a page ends: lists are sorted by time, and by id where times are equal, so that no row is seen twice or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) at: Moment,
+    pub(crate) id: Uuid,
+}
+
+impl Place {
+    pub(crate) fn parse(cursor: &str) -> Result<Self, Error> {
+        let (micros, id) = cursor.split_once('_').ok_or(Error::BadCursor)?;
+        let micros = micros.parse().map_err(|_| Error::BadCursor)?;
+        Ok(Self { at: Moment::from_micros(micros), id: Uuid::try_parse(id).map_err(|_| Error::BadCursor)? })
+    }
+}
+
+impl<T> Page<T> {
+    /// From one row more than the page holds, if there are so many.
+    pub(crate) fn cut(mut data: Vec<T>, limit: usize, place: impl Fn(&T) -> Place) -> Self {
+        let more = data.len() > limit;
+        data.truncate(limit);
+        let next_cursor = data.last().filter(|_| more).map(|last| {
+            let Place { at, id } = place(last);
+            format!("{}_{}", at.micros(), id.simple())
+        });
+        Self { data, next_cursor }
+    }
 }
 
 /// A row of `prompts`.
@@ -34,13 +65,13 @@ pub struct Prompt {
     /// A profile.
     pub created_by: Option<Uuid>,
     /// When.
-    pub created_at: Option<Moment>,
+    pub created_at: Moment,
 }
 
 /// A prompt to be made.
 #[derive(Clone, Debug)]
 pub struct NewPrompt {
-    /// What spans may call it.
+    /// What spans may call it; 1 to 500 characters.
     pub title: String,
     /// Its text.
     pub content: String,

@@ -1,150 +1,231 @@
 //! The way into the database, whichever it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_model::{Offset, UnixNanos};
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::Moment;
+use crate::config::{Config, Target};
 use crate::error::{ConnectError, CreatePromptError, Error, MigrateError, RecordError};
-use crate::library::{Counts, Metric, MetricFilter, NewPrompt, Page, Ping, Pool, Prompt, Summary, Trace, TraceFilter};
-use crate::migrate::Step;
+use crate::fault::Fault;
+use crate::join::Join;
+use crate::library::{
+    Counts, Metric, MetricFilter, NewPrompt, Page, Ping, Place, Pool, Prompt, Summary, Trace, TraceFilter,
+};
+use crate::migrate::{self, Step};
+use crate::postgres::Postgres;
+use crate::publish::Publish;
 use crate::record::{Joined, Published, Recorded, Recording, Rootless, RootlessDone, Settled, Writer};
+use crate::sqlite::Sqlite;
+use crate::tx::Work;
+use crate::work::{GetCursor, MakePrompt, NotMade, SetCursor, Settle};
+
+/// Rows on a page at most.
+const PAGE_MAX: u32 = 500;
+
+enum Backend {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// The same call on whichever it is.
+macro_rules! either {
+    ($store:expr, $backend:ident => $call:expr) => {
+        match &*$store.backend {
+            Backend::Sqlite($backend) => $call,
+            Backend::Postgres($backend) => $call,
+        }
+    };
+}
 
 /// A database; cheap to clone, all clones share its connections.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    backend: Arc<Backend>,
+}
 
-#[expect(unused_variables, reason = "the border first")]
 impl Store {
     /// Opens the database. SQLite: makes the file if need be. PostgreSQL: connects when first asked, so that emberd
     /// starts while it is down.
     pub async fn connect(config: Config) -> Result<Self, ConnectError> {
-        todo!()
+        let backend = match config.target()? {
+            Target::Sqlite(path) => Backend::Sqlite(Sqlite::open(&path, config.max_connections)?),
+            Target::Postgres(url) => Backend::Postgres(Postgres::open(&url, config.max_connections)?),
+        };
+        Ok(Self { backend: Arc::new(backend) })
     }
 
     /// `sqlite` or `postgres`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        todo!()
+        match &*self.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
     }
 
     /// Closes all connections, after what is under way.
     pub async fn close(&self) {
-        todo!()
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+            Backend::Postgres(postgres) => postgres.pool.close().await,
+        }
     }
 
     /// Applies the steps that are missing; gives those.
     pub async fn migrate_up(&self) -> Result<Vec<Step>, MigrateError> {
-        todo!()
+        let before = self.migrate_status().await?;
+        either!(self, backend => backend.up().await)?;
+        Ok(migrate::changed(&before, self.migrate_status().await?))
     }
 
     /// Takes back the steps above `to`, newest first; gives those. 0 takes back everything that emberd made, rows included.
     pub async fn migrate_down(&self, to: i64) -> Result<Vec<Step>, MigrateError> {
-        todo!()
+        let before = self.migrate_status().await?;
+        either!(self, backend => backend.down(to).await)?;
+        let mut changed = migrate::changed(&before, self.migrate_status().await?);
+        changed.reverse();
+        Ok(changed)
     }
 
     /// All steps, and which are applied.
     pub async fn migrate_status(&self) -> Result<Vec<Step>, MigrateError> {
-        todo!()
+        either!(self, backend => backend.steps().await)
     }
 
     /// Whether the schema is exactly the one that this binary writes: nothing may be written otherwise.
     pub async fn check_schema(&self) -> Result<(), MigrateError> {
-        todo!()
+        migrate::check(&self.migrate_status().await?)
     }
 
     /// Where a consumer of a writer's log stands; none if it never recorded anything.
     pub async fn cursor(&self, consumer: &str, writer: &Writer) -> Result<Option<Offset>, Error> {
-        todo!()
+        let work = GetCursor { consumer: consumer.to_owned(), writer: writer.clone() };
+        Ok(self.run(work).await?)
     }
 
     /// Sets a cursor that does not exist yet, and gives where it stands: `at`, or where it stood already. A missing cursor
     /// counts as 0, so this is only needed where the log begins later.
     pub async fn begin_at(&self, consumer: &str, writer: &Writer, at: Offset) -> Result<Offset, Error> {
-        todo!()
+        self.set_cursor(consumer, writer, at, true).await
     }
 
     /// Moves a cursor, whatever it was: for a replay. Recording what was recorded before changes nothing.
     pub async fn rewind(&self, consumer: &str, writer: &Writer, to: Offset) -> Result<(), Error> {
-        todo!()
+        self.set_cursor(consumer, writer, to, false).await.map(drop)
     }
 
     /// Applies a recording in one transaction: states, rows, rollups and cursor.
     pub async fn record(&self, recording: Recording) -> Result<Recorded, RecordError> {
-        todo!()
+        Ok(self.run(recording).await?)
     }
 
     /// Writes rows for traces that deserve one and whose root did not come in time. A root that comes later corrects them.
     pub async fn rootless(&self, pass: Rootless) -> Result<RootlessDone, Error> {
-        todo!()
+        Ok(self.run(pass).await?)
     }
 
     /// Brings `prompt_performance_metrics` and the summary up to the rollups, some hundred windows in a transaction. Any number of
     /// emberds may do it at once.
     pub async fn publish(&self, now: UnixNanos) -> Result<Published, Error> {
-        todo!()
+        Ok(self.run(Publish { now }).await?)
     }
 
     /// Drops the states of traces untouched for `quiet`, but not those whose root is still waited for. A span that comes after
     /// that is counted as late.
     pub async fn settle(&self, now: UnixNanos, quiet: Duration) -> Result<Settled, Error> {
-        todo!()
+        let quiet = i64::try_from(quiet.as_micros()).unwrap_or(i64::MAX);
+        let since = Moment::from_micros(Moment::from(now).micros().saturating_sub(quiet));
+        Ok(self.run(Settle { since }).await?)
     }
 
     /// Moves traces whose `metadata.prompt_ref` names a prompt by now from the reserved prompt to that one.
     pub async fn join_prompts(&self, writer: &Writer) -> Result<Joined, Error> {
-        todo!()
+        Ok(self.run(Join { writer: writer.clone() }).await?)
     }
 
     /// Prompts, newest first, the reserved one included. `limit` is kept within 1 to 500.
     pub async fn prompts(&self, cursor: Option<&str>, limit: u32) -> Result<Page<Prompt>, Error> {
-        todo!()
+        let after = cursor.map(Place::parse).transpose()?;
+        let limit = page(limit);
+        Ok(either!(self, backend => backend.prompts(after, limit).await)?)
     }
 
     /// A prompt.
     pub async fn prompt(&self, id: Uuid) -> Result<Option<Prompt>, Error> {
-        todo!()
+        Ok(either!(self, backend => backend.prompt(id).await)?)
     }
 
     /// Makes a prompt, where the table is emberd's.
     pub async fn create_prompt(&self, new: NewPrompt, now: UnixNanos) -> Result<Prompt, CreatePromptError> {
-        todo!()
+        let prompt = Prompt {
+            id: Uuid::new_v4(),
+            title: new.title,
+            content: Some(new.content),
+            created_by: new.created_by,
+            created_at: now.into(),
+        };
+        match self.run(MakePrompt { prompt: prompt.clone() }).await.map_err(Error::from)? {
+            Ok(()) => Ok(prompt),
+            Err(NotMade::NotOurs) => Err(CreatePromptError::NotOurs),
+            Err(NotMade::NoSuchProfile) => Err(CreatePromptError::NoSuchProfile),
+        }
     }
 
     /// A prompt's metrics, latest window first; at most 10 000.
     pub async fn performance(&self, prompt: Uuid, filter: &MetricFilter) -> Result<Vec<Metric>, Error> {
-        todo!()
+        Ok(either!(self, backend => backend.performance(prompt, filter).await)?)
     }
 
     /// Traces, newest first. `limit` is kept within 1 to 500.
     pub async fn traces(&self, filter: &TraceFilter, cursor: Option<&str>, limit: u32) -> Result<Page<Trace>, Error> {
-        todo!()
+        let after = cursor.map(Place::parse).transpose()?;
+        let limit = page(limit);
+        Ok(either!(self, backend => backend.traces(filter, after, limit).await)?)
     }
 
     /// A prompt's line of the summary.
     pub async fn summary(&self, prompt: Uuid) -> Result<Option<Summary>, Error> {
-        todo!()
+        Ok(either!(self, backend => backend.summary(prompt).await)?)
     }
 
     /// The summary of the prompts used last; `limit` is kept within 1 to 500.
     pub async fn summaries(&self, limit: u32) -> Result<Vec<Summary>, Error> {
-        todo!()
+        let limit = page(limit);
+        Ok(either!(self, backend => backend.summaries(limit).await)?)
     }
 
     /// Asks the smallest question.
     pub async fn ping(&self) -> Result<Ping, Error> {
-        todo!()
+        Ok(either!(self, backend => backend.ping().await)?)
     }
 
     /// The pool, now.
     #[must_use]
     pub fn pool(&self) -> Pool {
-        todo!()
+        either!(self, backend => backend.pool())
     }
 
     /// How much there is.
     pub async fn counts(&self) -> Result<Counts, Error> {
-        todo!()
+        Ok(either!(self, backend => backend.counts().await)?)
     }
+
+    async fn set_cursor(&self, consumer: &str, writer: &Writer, to: Offset, only_new: bool) -> Result<Offset, Error> {
+        let work = SetCursor { consumer: consumer.to_owned(), writer: writer.clone(), to, only_new };
+        Ok(self.run(work).await?)
+    }
+
+    async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
+        match &*self.backend {
+            Backend::Sqlite(sqlite) => sqlite.run(work).await,
+            Backend::Postgres(postgres) => postgres.run(&work).await,
+        }
+    }
+}
+
+fn page(limit: u32) -> usize {
+    limit.clamp(1, PAGE_MAX) as usize
 }

@@ -1,0 +1,263 @@
+//! What a recording and a pass over rootless traces do: states in; rows, rollups and marks out.
+//!
+//! Promise: rollups equal the fold over the rows, in every transaction: for each trace that changes, what it added before is taken
+//! away where it was added (both stand in its state), and what its new row adds is added. A trace of which nothing new is said costs
+//! a load and no write.
+//! Kept by:  `tests::any_order_split_and_repetition_gives_the_same`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use emberd_model::TraceId;
+use emberd_model::cost::Prices;
+use emberd_model::rollup::{Contribution, Rollup};
+use emberd_model::row::{Row, row};
+use emberd_model::trace::TraceState;
+use uuid::Uuid;
+
+use crate::Moment;
+use crate::fault::Fault;
+use crate::library::UNASSIGNED;
+use crate::record::{Recorded, Recording, Rootless, RootlessDone, Writer};
+use crate::text::{self, Name};
+use crate::tx::{Counted, Found, Key, Resolution, Resolved, Stored, Tx, Work};
+
+const MICROS_PER_MINUTE: i64 = 60_000_000;
+
+impl Work for Recording {
+    type Done = Recorded;
+
+    async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
+        tx.own(&self.writer).await?;
+        if attempt > 0 {
+            tx.reserve_prompt().await?;
+        }
+        let now = Moment::from(self.now);
+        if !tx.move_cursor(&self.consumer, &self.writer, self.from, self.to).await? {
+            let found = tx.cursor(&self.consumer, &self.writer).await?;
+            return Err(Fault::Cursor { expected: self.from, found });
+        }
+        let mut recorded = Recorded { retries: attempt, ..Recorded::default() };
+        let changed = self.merged(tx, attempt > 0, now, &mut recorded).await?;
+        recorded.rows = write(tx, &self.writer, &self.prices, changed, &HashSet::new()).await?;
+        Ok(recorded)
+    }
+}
+
+/// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.
+struct Changed {
+    stored: Stored,
+    state: TraceState,
+}
+
+impl Recording {
+    /// The recording's traces joined with what is stored of them, without those that say nothing new or come too late.
+    async fn merged<T: Tx>(
+        &self,
+        tx: &mut T,
+        lock: bool,
+        now: Moment,
+        recorded: &mut Recorded,
+    ) -> Result<Vec<Changed>, Fault> {
+        let traces: Vec<TraceId> = self.states.keys().copied().collect();
+        let mut stored: HashMap<TraceId, Stored> =
+            tx.states(&traces, lock).await?.into_iter().map(|stored| (stored.trace, stored)).collect();
+        let unknown: Vec<TraceId> = traces.into_iter().filter(|trace| !stored.contains_key(trace)).collect();
+        let settled: HashSet<TraceId> = tx.with_row(&unknown).await?.into_iter().collect();
+        let touched = Moment::from_micros(now.micros().div_euclid(MICROS_PER_MINUTE) * MICROS_PER_MINUTE);
+
+        let mut changed = Vec::with_capacity(self.states.len());
+        for (&trace, partial) in &self.states {
+            let Some(mut before) = stored.remove(&trace) else {
+                if settled.contains(&trace) {
+                    recorded.late += 1;
+                } else {
+                    recorded.new += 1;
+                    let stored = Stored {
+                        trace,
+                        version: 0,
+                        state: Vec::new(),
+                        first_seen: now,
+                        touched,
+                        waiting: false,
+                        counted: None,
+                    };
+                    changed.push(Changed { stored, state: partial.clone() });
+                }
+                continue;
+            };
+            let Ok(mut state) = TraceState::decode(&before.state) else {
+                recorded.unreadable += 1;
+                continue;
+            };
+            if state.merge(partial) {
+                recorded.merged += 1;
+                before.touched = touched;
+                changed.push(Changed { stored: before, state });
+            } else {
+                recorded.unchanged += 1;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+impl Work for Rootless {
+    type Done = RootlessDone;
+
+    async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<RootlessDone, Fault> {
+        tx.own(&self.writer).await?;
+        if attempt > 0 {
+            tx.reserve_prompt().await?;
+        }
+        let wait = i64::try_from(self.wait.as_micros()).unwrap_or(i64::MAX);
+        let before = Moment::from_micros(Moment::from(self.now).micros().saturating_sub(wait));
+        let mut due = tx.waiting(before, self.limit).await?;
+        let all = due.len() < self.limit as usize;
+        due.sort_unstable_by_key(|stored| stored.trace);
+
+        let mut changed = Vec::with_capacity(due.len());
+        let mut unreadable = Vec::new();
+        for stored in due {
+            match TraceState::decode(&stored.state) {
+                Ok(state) => changed.push(Changed { stored, state }),
+                // Whatever it was, it shall not be looked at again and again.
+                Err(_) => unreadable.push(Stored { waiting: false, version: stored.version + 1, ..stored }),
+            }
+        }
+        let due = changed.iter().map(|changed| changed.stored.trace).collect();
+        let written = write(tx, &self.writer, &self.prices, changed, &due).await?;
+        tx.put_states(&unreadable).await?;
+        let next = match tx.waiting_longest().await? {
+            Some(_) if !all => Some(self.now),
+            since => since.map(|since| Moment::from_micros(since.micros().saturating_add(wait)).nanos()),
+        };
+        Ok(RootlessDone { written, next })
+    }
+}
+
+/// Writes changed traces, their rows and what follows; says how many rows. `due`: those that get a row though they have no root.
+async fn write<T: Tx>(
+    tx: &mut T,
+    writer: &Writer,
+    prices: &Prices,
+    changed: Vec<Changed>,
+    due: &HashSet<TraceId>,
+) -> Result<u64, Fault> {
+    let mut states = Vec::with_capacity(changed.len());
+    let mut rows = Vec::with_capacity(changed.len());
+    for Changed { mut stored, state } in changed {
+        // A row once written without a root stays, and follows what comes.
+        let rootless = due.contains(&stored.trace) || stored.counted.is_some();
+        let row = row(stored.trace, &state, prices, rootless);
+        stored.waiting = row.is_none()
+            && stored.counted.is_none()
+            && !due.contains(&stored.trace)
+            && state.deserves_row()
+            && !state.has_root();
+        stored.version += 1;
+        stored.state = state.encode();
+        rows.extend(row.map(|row| (states.len(), row)));
+        states.push(stored);
+    }
+    let rows = resolve(tx, rows).await?;
+
+    let mut deltas = Deltas::default();
+    for (at, resolved) in &rows {
+        let counted = Counted { prompt: resolved.prompt, contribution: Contribution::of(&resolved.row) };
+        if let Some(before) = states[*at].counted.replace(counted) {
+            deltas.add(&before, -1);
+        }
+        deltas.add(&counted, 1);
+    }
+    let rows: Vec<Resolved> = rows.into_iter().map(|(_, resolved)| resolved).collect();
+    tx.put_states(&states).await?;
+    tx.put_rows(&rows).await?;
+    deltas.write(tx, writer).await?;
+    Ok(rows.len() as u64)
+}
+
+/// Looks up whom the rows name, each name once.
+async fn resolve<T: Tx>(tx: &mut T, rows: Vec<(usize, Row)>) -> Result<Vec<(usize, Resolved)>, Fault> {
+    let prompts = Names::of(rows.iter().filter_map(|(_, row)| row.prompt_ref.as_deref()));
+    let prompts = match prompts.is_empty() {
+        true => Found::default(),
+        false => tx.prompts_named(&prompts.ids, &prompts.texts).await?,
+    };
+    let users = Names::of(rows.iter().filter_map(|(_, row)| row.user_ref.as_deref()));
+    let users = match users.is_empty() {
+        true => Found::default(),
+        false => tx.profiles_named(&users.ids, &users.texts).await?,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(at, row)| {
+            let prompt = row.prompt_ref.as_deref().and_then(|name| prompts.get(name)).unwrap_or(UNASSIGNED);
+            let user = row.user_ref.as_deref().and_then(|name| users.get(name));
+            let metadata = text::json(&row.metadata);
+            (at, Resolved { row, prompt, user, metadata })
+        })
+        .collect())
+}
+
+/// Distinct names, sorted.
+pub(crate) struct Names<'a> {
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) texts: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn of(names: impl Iterator<Item = &'a str>) -> Self {
+        let (mut ids, mut texts) = (BTreeSet::new(), BTreeSet::new());
+        for name in names {
+            match text::name(name) {
+                Name::Id(id) => ids.insert(id),
+                // PostgreSQL has no text with NUL, so none can be named by one.
+                Name::Text(text) => !text.contains('\0') && texts.insert(text),
+            };
+        }
+        Self { ids: ids.into_iter().collect(), texts: texts.into_iter().collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.texts.is_empty()
+    }
+}
+
+impl Found {
+    /// Whom this text names.
+    pub(crate) fn get(&self, name: &str) -> Option<Uuid> {
+        match text::name(name) {
+            Name::Id(id) => self.ids.contains(&id).then_some(id),
+            Name::Text(text) => self.texts.get(text).copied(),
+        }
+    }
+}
+
+/// What the hours of prompts gain and lose in a transaction.
+#[derive(Default)]
+pub(crate) struct Deltas(BTreeMap<(Uuid, i64), Rollup>);
+
+impl Deltas {
+    pub(crate) fn add(&mut self, counted: &Counted, sign: i64) {
+        self.0.entry((counted.prompt, counted.contribution.hour)).or_default().add(&counted.contribution, sign);
+    }
+
+    /// Brings them into the writer's rollups, and marks the hours. An hour that gains what it loses is marked too: its rows changed.
+    pub(crate) async fn write<T: Tx>(self, tx: &mut T, writer: &Writer) -> Result<(), Fault> {
+        let hours: Vec<(Uuid, i64)> = self.0.keys().copied().collect();
+        let mut deltas: BTreeMap<Key, Rollup> = BTreeMap::new();
+        for ((prompt, hour), delta) in self.0.into_iter().filter(|(_, delta)| !delta.is_empty()) {
+            for resolution in [Resolution::Hour, Resolution::Day, Resolution::All] {
+                let key = Key { prompt, resolution, bucket: resolution.bucket(hour) };
+                deltas.entry(key).or_default().merge(&delta);
+            }
+        }
+        let keys: Vec<Key> = deltas.keys().copied().collect();
+        for (key, rollup) in tx.rollups_of(writer, &keys).await? {
+            deltas.entry(key).or_default().merge(&rollup);
+        }
+        let rollups: Vec<(Key, Rollup)> = deltas.into_iter().collect();
+        tx.put_rollups(writer, &rollups).await?;
+        tx.mark(&hours).await
+    }
+}

@@ -1,0 +1,557 @@
+//! The statements of a transaction, for PostgreSQL: one a table, its rows as arrays.
+//!
+//! Every array is sorted by key, so that two writers take locks in one order. Every name is qualified: a role called `emberd`
+//! has the schema `emberd` first on its search path.
+
+use emberd_model::rollup::{Contribution, Rollup};
+use emberd_model::row::Tokens;
+use emberd_model::{Offset, TraceId};
+use sqlx::{Postgres, Transaction};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::fault::fault;
+use super::rows::{found, orphan, rollup, stored};
+use crate::Moment;
+use crate::fault::Fault;
+use crate::library::{Prompt, UNASSIGNED};
+use crate::record::Writer;
+use crate::text::without_nul;
+use crate::tx::{Buckets, Counted, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx};
+
+/// One for all emberds on a database: who publishes.
+const PUBLISHER_LOCK: i64 = 0x656d_6265_7264_0001;
+
+pub(crate) struct PgTx<'a> {
+    pub(super) tx: Transaction<'a, Postgres>,
+}
+
+impl Tx for PgTx<'_> {
+    async fn own(&mut self, writer: &Writer) -> Result<(), Fault> {
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(writer.as_str())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn cursor(&mut self, consumer: &str, writer: &Writer) -> Result<Option<Offset>, Fault> {
+        let pos: Option<i64> = sqlx::query_scalar("SELECT pos FROM emberd.cursors WHERE consumer = $1 AND writer = $2")
+            .bind(consumer)
+            .bind(writer.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(fault)?;
+        Ok(pos.map(|pos| Offset(pos as u64)))
+    }
+
+    async fn move_cursor(&mut self, consumer: &str, writer: &Writer, from: Offset, to: Offset) -> Result<bool, Fault> {
+        let moved = sqlx::query(
+            "UPDATE emberd.cursors SET pos = $4, updated_at = now() WHERE consumer = $1 AND writer = $2 AND pos = $3",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(from.0 as i64)
+        .bind(to.0 as i64)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        if moved.rows_affected() == 1 || from != Offset(0) {
+            return Ok(moved.rows_affected() == 1);
+        }
+        let made = sqlx::query(
+            "INSERT INTO emberd.cursors (consumer, writer, pos) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(to.0 as i64)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(made.rows_affected() == 1)
+    }
+
+    async fn set_cursor(&mut self, consumer: &str, writer: &Writer, to: Offset, only_new: bool) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO emberd.cursors AS c (consumer, writer, pos) VALUES ($1, $2, $3)
+             ON CONFLICT (consumer, writer) DO UPDATE SET pos = EXCLUDED.pos, updated_at = now() WHERE NOT $4",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(to.0 as i64)
+        .bind(only_new)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn states(&mut self, traces: &[TraceId], lock: bool) -> Result<Vec<Stored>, Fault> {
+        let ids: Vec<&[u8]> = traces.iter().map(|trace| &trace.0[..]).collect();
+        let rows = match lock {
+            true => sqlx::query(
+                "SELECT * FROM emberd.trace_state WHERE trace_id = ANY($1::bytea[]) ORDER BY trace_id FOR UPDATE",
+            ),
+            false => sqlx::query(
+                "SELECT s.* FROM unnest($1::bytea[]) AS k (id) JOIN emberd.trace_state s ON s.trace_id = k.id",
+            ),
+        }
+        .bind(ids)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(stored).collect()
+    }
+
+    async fn with_row(&mut self, traces: &[TraceId]) -> Result<Vec<TraceId>, Fault> {
+        if traces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = traces.iter().map(TraceId::to_string).collect();
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT t.phoenix_trace_id FROM unnest($1::text[]) AS k (id)
+             JOIN public.prompt_traces t ON t.phoenix_trace_id = k.id",
+        )
+        .bind(ids)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(|id| id.parse().map_err(|_| Fault::damaged("the trace id", id))).collect()
+    }
+
+    async fn waiting(&mut self, since: Moment, limit: u32) -> Result<Vec<Stored>, Fault> {
+        let rows = sqlx::query(
+            "SELECT * FROM emberd.trace_state WHERE waiting AND first_seen_at <= $1 ORDER BY first_seen_at LIMIT $2",
+        )
+        .bind(since.datetime())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(stored).collect()
+    }
+
+    async fn waiting_longest(&mut self) -> Result<Option<Moment>, Fault> {
+        let since: Option<OffsetDateTime> = sqlx::query_scalar(
+            "SELECT first_seen_at FROM emberd.trace_state WHERE waiting ORDER BY first_seen_at LIMIT 1",
+        )
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(since.map(Moment::from))
+    }
+
+    async fn put_states(&mut self, states: &[Stored]) -> Result<(), Fault> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        let counted: Vec<Option<&Counted>> = states.iter().map(|state| state.counted.as_ref()).collect();
+        let of = |number: fn(&Contribution) -> i64| -> Vec<Option<i64>> {
+            counted.iter().map(|counted| counted.map(|counted| number(&counted.contribution))).collect()
+        };
+        let written = sqlx::query(
+            "INSERT INTO emberd.trace_state AS s
+                 (trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status,
+                  prompt_tokens, completion_tokens, total_tokens, llm_time_ms)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::boolean[],
+                 $7::uuid[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+             ON CONFLICT (trace_id) DO UPDATE SET version = EXCLUDED.version, state = EXCLUDED.state,
+                 touched_at = EXCLUDED.touched_at, waiting = EXCLUDED.waiting, prompt_id = EXCLUDED.prompt_id,
+                 hour = EXCLUDED.hour, latency_ms = EXCLUDED.latency_ms, status = EXCLUDED.status,
+                 prompt_tokens = EXCLUDED.prompt_tokens, completion_tokens = EXCLUDED.completion_tokens,
+                 total_tokens = EXCLUDED.total_tokens, llm_time_ms = EXCLUDED.llm_time_ms
+             WHERE s.version = EXCLUDED.version - 1",
+        )
+        .bind(states.iter().map(|state| &state.trace.0[..]).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.version).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| &state.state[..]).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.first_seen.datetime()).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.touched.datetime()).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.waiting).collect::<Vec<_>>())
+        .bind(counted.iter().map(|counted| counted.map(|counted| counted.prompt)).collect::<Vec<_>>())
+        .bind(of(|adds| adds.hour))
+        .bind(of(|adds| adds.latency_ms as i64))
+        .bind(counted.iter().map(|counted| counted.map(|counted| counted.contribution.status.as_str())).collect::<Vec<_>>())
+        .bind(of(|adds| adds.tokens.prompt))
+        .bind(of(|adds| adds.tokens.completion))
+        .bind(of(|adds| adds.tokens.total))
+        .bind(of(|adds| adds.llm_time_ms as i64))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        if written.rows_affected() == states.len() as u64 { Ok(()) } else { Err(Fault::contended()) }
+    }
+
+    async fn prompts_named(&mut self, ids: &[Uuid], titles: &[&str]) -> Result<Found, Fault> {
+        let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(
+            "SELECT id, NULL AS title FROM public.prompts WHERE id = ANY($1::uuid[]) AND id <> $3
+             UNION ALL
+             (SELECT DISTINCT ON (title) id, title::text FROM public.prompts
+              WHERE title = ANY($2::text[]) AND id <> $3 ORDER BY title, created_at, id)",
+        )
+        .bind(ids)
+        .bind(titles)
+        .bind(UNASSIGNED)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(found(rows))
+    }
+
+    async fn profiles_named(&mut self, ids: &[Uuid], emails: &[&str]) -> Result<Found, Fault> {
+        let rows: Vec<(Uuid, Option<String>)> = sqlx::query_as(
+            "SELECT id, NULL AS email FROM public.profiles WHERE id = ANY($1::uuid[])
+             UNION ALL
+             (SELECT DISTINCT ON (email) id, email::text FROM public.profiles
+              WHERE email = ANY($2::text[]) ORDER BY email, id)",
+        )
+        .bind(ids)
+        .bind(emails)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(found(rows))
+    }
+
+    async fn reserve_prompt(&mut self) -> Result<(), Fault> {
+        sqlx::query("SELECT emberd.reserve_prompt()").execute(&mut *self.tx).await.map_err(fault)?;
+        Ok(())
+    }
+
+    async fn put_rows(&mut self, rows: &[Resolved]) -> Result<(), Fault> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let tokens = |Tokens { prompt, completion, total }| {
+            format!(r#"{{"prompt":{prompt},"completion":{completion},"total":{total}}}"#)
+        };
+        sqlx::query(
+            "INSERT INTO public.prompt_traces
+                 (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
+                  created_at, user_id)
+             SELECT id, prompt, trace, session, ms, tokens::jsonb, model, status, error, metadata::jsonb, created, usr
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[],
+                 $9::text[], $10::text[], $11::timestamptz[], $12::uuid[])
+                 AS r (id, prompt, trace, session, ms, tokens, model, status, error, metadata, created, usr)
+             ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = EXCLUDED.prompt_id, session_id = EXCLUDED.session_id,
+                 execution_time_ms = EXCLUDED.execution_time_ms, tokens_used = EXCLUDED.tokens_used, model = EXCLUDED.model,
+                 status = EXCLUDED.status, error = EXCLUDED.error, metadata = EXCLUDED.metadata,
+                 created_at = EXCLUDED.created_at, user_id = EXCLUDED.user_id",
+        )
+        .bind(rows.iter().map(|resolved| resolved.row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.prompt).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.trace_id.to_string()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.execution_time_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| tokens(resolved.row.tokens)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| without_nul(&resolved.row.model)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.status.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.error.as_deref().map(without_nul)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.metadata.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| Moment::from(resolved.row.created_at).datetime()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.user).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn rollups_of(&mut self, writer: &Writer, keys: &[Key]) -> Result<Vec<(Key, Rollup)>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(
+            "SELECT r.* FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (prompt_id, resolution, bucket)
+             JOIN emberd.rollups r ON r.prompt_id = k.prompt_id AND r.resolution = k.resolution AND r.bucket = k.bucket
+             WHERE r.writer = $4",
+        )
+        .bind(keys.iter().map(|key| key.prompt).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.resolution.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.bucket).collect::<Vec<_>>())
+        .bind(writer.as_str())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(rollup).collect()
+    }
+
+    async fn put_rollups(&mut self, writer: &Writer, rollups: &[(Key, Rollup)]) -> Result<(), Fault> {
+        if rollups.is_empty() {
+            return Ok(());
+        }
+        let of = |sum: fn(&Rollup) -> i64| -> Vec<i64> { rollups.iter().map(|(_, rollup)| sum(rollup)).collect() };
+        sqlx::query(
+            "INSERT INTO emberd.rollups
+                 (prompt_id, resolution, bucket, writer, success, error, timeout, latency_sum_ms, prompt_tokens,
+                  completion_tokens, total_tokens, llm_time_ms, sketch)
+             SELECT prompt_id, resolution, bucket, $4, a, b, c, d, e, f, g, h, sketch
+             FROM unnest($1::uuid[], $2::text[], $3::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[])
+                 AS r (prompt_id, resolution, bucket, a, b, c, d, e, f, g, h, sketch)
+             ON CONFLICT (prompt_id, resolution, bucket, writer) DO UPDATE SET success = EXCLUDED.success,
+                 error = EXCLUDED.error, timeout = EXCLUDED.timeout, latency_sum_ms = EXCLUDED.latency_sum_ms,
+                 prompt_tokens = EXCLUDED.prompt_tokens, completion_tokens = EXCLUDED.completion_tokens,
+                 total_tokens = EXCLUDED.total_tokens, llm_time_ms = EXCLUDED.llm_time_ms, sketch = EXCLUDED.sketch",
+        )
+        .bind(rollups.iter().map(|(key, _)| key.prompt).collect::<Vec<_>>())
+        .bind(rollups.iter().map(|(key, _)| key.resolution.as_str()).collect::<Vec<_>>())
+        .bind(rollups.iter().map(|(key, _)| key.bucket).collect::<Vec<_>>())
+        .bind(writer.as_str())
+        .bind(of(|rollup| rollup.success))
+        .bind(of(|rollup| rollup.error))
+        .bind(of(|rollup| rollup.timeout))
+        .bind(of(|rollup| rollup.latency_sum_ms))
+        .bind(of(|rollup| rollup.prompt_tokens))
+        .bind(of(|rollup| rollup.completion_tokens))
+        .bind(of(|rollup| rollup.total_tokens))
+        .bind(of(|rollup| rollup.llm_time_ms))
+        .bind(rollups.iter().map(|(_, rollup)| rollup.latency.encode()).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn mark(&mut self, hours: &[(Uuid, i64)]) -> Result<(), Fault> {
+        if hours.is_empty() {
+            return Ok(());
+        }
+        sqlx::query("INSERT INTO emberd.dirty (prompt_id, hour) SELECT * FROM unnest($1::uuid[], $2::bigint[])")
+            .bind(hours.iter().map(|(prompt, _)| *prompt).collect::<Vec<_>>())
+            .bind(hours.iter().map(|(_, hour)| *hour).collect::<Vec<_>>())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn publisher(&mut self) -> Result<bool, Fault> {
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+            .bind(PUBLISHER_LOCK)
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(fault)
+    }
+
+    async fn published_day(&mut self) -> Result<Option<i64>, Fault> {
+        sqlx::query_scalar("SELECT day FROM emberd.published").fetch_optional(&mut *self.tx).await.map_err(fault)
+    }
+
+    async fn set_published_day(&mut self, day: i64) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO emberd.published (day) VALUES ($1) ON CONFLICT (only) DO UPDATE SET day = EXCLUDED.day",
+        )
+        .bind(day)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn mark_active(&mut self, from: i64, to: i64, hour: i64) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO emberd.dirty (prompt_id, hour) SELECT DISTINCT prompt_id, $3::bigint FROM emberd.rollups
+             WHERE resolution = 'd' AND bucket >= $1 AND bucket < $2",
+        )
+        .bind(from)
+        .bind(to)
+        .bind(hour)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn take_marks(&mut self, limit: u32) -> Result<Vec<(Uuid, i64)>, Fault> {
+        sqlx::query_as(
+            "DELETE FROM emberd.dirty WHERE id = ANY(ARRAY(SELECT id FROM emberd.dirty ORDER BY id LIMIT $1))
+             RETURNING prompt_id, hour",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)
+    }
+
+    async fn rollups_in(&mut self, buckets: &[Buckets]) -> Result<Vec<(Key, Rollup)>, Fault> {
+        let rows = sqlx::query(
+            "SELECT r.* FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[]) AS k (prompt_id, resolution, lo, hi)
+             JOIN emberd.rollups r ON r.prompt_id = k.prompt_id AND r.resolution = k.resolution
+                 AND r.bucket >= k.lo AND r.bucket < k.hi",
+        )
+        .bind(buckets.iter().map(|wanted| wanted.prompt).collect::<Vec<_>>())
+        .bind(buckets.iter().map(|wanted| wanted.resolution.as_str()).collect::<Vec<_>>())
+        .bind(buckets.iter().map(|wanted| wanted.from).collect::<Vec<_>>())
+        .bind(buckets.iter().map(|wanted| wanted.to).collect::<Vec<_>>())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(rollup).collect()
+    }
+
+    async fn put_metrics(&mut self, metrics: &[Measured], now: Moment) -> Result<(), Fault> {
+        let (there, gone): (Vec<&Measured>, Vec<&Measured>) = metrics.iter().partition(|metric| metric.value.is_some());
+        if !gone.is_empty() {
+            sqlx::query(
+                "DELETE FROM public.prompt_performance_metrics m
+                 USING unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS k (prompt_id, metric, win, start)
+                 WHERE m.prompt_id = k.prompt_id AND m.metric_type = k.metric AND m.aggregation_window = k.win
+                     AND m.\"timestamp\" = k.start",
+            )
+            .bind(gone.iter().map(|metric| metric.prompt).collect::<Vec<_>>())
+            .bind(gone.iter().map(|metric| metric.metric).collect::<Vec<_>>())
+            .bind(gone.iter().map(|metric| metric.window.as_str()).collect::<Vec<_>>())
+            .bind(gone.iter().map(|metric| metric.start.datetime()).collect::<Vec<_>>())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(fault)?;
+        }
+        sqlx::query(
+            "INSERT INTO public.prompt_performance_metrics AS m
+                 (prompt_id, metric_type, aggregation_window, \"timestamp\", value, created_at)
+             SELECT prompt_id, metric, win, start, value::numeric, $6
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::float8[])
+                 AS k (prompt_id, metric, win, start, value)
+             ON CONFLICT (prompt_id, metric_type, aggregation_window, \"timestamp\") DO UPDATE SET value = EXCLUDED.value
+             WHERE m.value <> EXCLUDED.value",
+        )
+        .bind(there.iter().map(|metric| metric.prompt).collect::<Vec<_>>())
+        .bind(there.iter().map(|metric| metric.metric).collect::<Vec<_>>())
+        .bind(there.iter().map(|metric| metric.window.as_str()).collect::<Vec<_>>())
+        .bind(there.iter().map(|metric| metric.start.datetime()).collect::<Vec<_>>())
+        .bind(there.iter().map(|metric| metric.value).collect::<Vec<_>>())
+        .bind(now.datetime())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn put_totals(&mut self, totals: &[Totals]) -> Result<(), Fault> {
+        let of = |sum: fn(&Totals) -> i64| -> Vec<i64> { totals.iter().map(sum).collect() };
+        sqlx::query(
+            "INSERT INTO emberd.totals
+                 (prompt_id, traces, success, latency_sum_ms, total_tokens, median_latency, p95_latency, last_used_at)
+             SELECT k.*, (SELECT t.created_at FROM public.prompt_traces t WHERE t.prompt_id = k.prompt_id
+                          ORDER BY t.created_at DESC LIMIT 1)
+             FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::float8[], $7::float8[])
+                 AS k (prompt_id, traces, success, latency, tokens, median, p95)
+             WHERE k.traces > 0
+             ON CONFLICT (prompt_id) DO UPDATE SET traces = EXCLUDED.traces, success = EXCLUDED.success,
+                 latency_sum_ms = EXCLUDED.latency_sum_ms, total_tokens = EXCLUDED.total_tokens,
+                 median_latency = EXCLUDED.median_latency, p95_latency = EXCLUDED.p95_latency,
+                 last_used_at = EXCLUDED.last_used_at",
+        )
+        .bind(totals.iter().map(|total| total.prompt).collect::<Vec<_>>())
+        .bind(of(|total| total.traces))
+        .bind(of(|total| total.success))
+        .bind(of(|total| total.latency_sum_ms))
+        .bind(of(|total| total.total_tokens))
+        .bind(totals.iter().map(|total| total.median_latency).collect::<Vec<_>>())
+        .bind(totals.iter().map(|total| total.p95_latency).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        let empty: Vec<Uuid> = totals.iter().filter(|total| total.traces <= 0).map(|total| total.prompt).collect();
+        if !empty.is_empty() {
+            sqlx::query("DELETE FROM emberd.totals WHERE prompt_id = ANY($1::uuid[])")
+                .bind(empty)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, since: Moment, limit: u32) -> Result<u64, Fault> {
+        let gone = sqlx::query(
+            "DELETE FROM emberd.trace_state WHERE trace_id = ANY(ARRAY(
+                 SELECT trace_id FROM emberd.trace_state WHERE touched_at < $1 AND NOT waiting
+                 ORDER BY touched_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        )
+        .bind(since.datetime())
+        .bind(i64::from(limit))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(gone.rows_affected())
+    }
+
+    async fn joinable(&mut self, limit: u32) -> Result<Vec<TraceId>, Fault> {
+        // A title that looks like a UUID names nothing: such a text is looked up among the ids.
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT t.phoenix_trace_id FROM public.prompts p
+             CROSS JOIN LATERAL (VALUES (p.title::text, false), (p.id::text, true)) AS n (name, is_id)
+             JOIN public.prompt_traces t ON t.prompt_id = '00000000-0000-0000-0000-000000000000'
+                 AND (t.metadata ->> 'prompt_ref') IS NOT NULL
+                 AND \"left\"(lower(t.metadata ->> 'prompt_ref'), 100) = \"left\"(lower(n.name), 100)
+             WHERE p.id <> '00000000-0000-0000-0000-000000000000'
+                 AND CASE WHEN n.is_id THEN lower(t.metadata ->> 'prompt_ref') = n.name
+                     ELSE t.metadata ->> 'prompt_ref' = n.name
+                         AND n.name !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' END
+             LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
+        Ok(rows.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    async fn orphans(&mut self, traces: &[TraceId]) -> Result<Vec<Orphan>, Fault> {
+        let rows = sqlx::query(
+            "SELECT phoenix_trace_id, metadata ->> 'prompt_ref' AS prompt_ref, created_at, execution_time_ms, status,
+                 tokens_used::text AS tokens, metadata ->> 'llm_time_ms' AS llm_time_ms
+             FROM public.prompt_traces
+             WHERE phoenix_trace_id = ANY($1::text[]) AND prompt_id = '00000000-0000-0000-0000-000000000000'
+                 AND (metadata ->> 'prompt_ref') IS NOT NULL
+             ORDER BY phoenix_trace_id FOR UPDATE",
+        )
+        .bind(traces.iter().map(TraceId::to_string).collect::<Vec<_>>())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(orphan).collect()
+    }
+
+    async fn move_rows(&mut self, moves: &[(TraceId, Uuid)]) -> Result<(), Fault> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE public.prompt_traces t SET prompt_id = k.prompt_id
+             FROM unnest($1::text[], $2::uuid[]) AS k (id, prompt_id) WHERE t.phoenix_trace_id = k.id",
+        )
+        .bind(moves.iter().map(|(trace, _)| trace.to_string()).collect::<Vec<_>>())
+        .bind(moves.iter().map(|(_, prompt)| *prompt).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn owns_prompts(&mut self) -> Result<bool, Fault> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM emberd.made WHERE name = 'table prompts')")
+            .fetch_one(&mut *self.tx)
+            .await
+            .map_err(fault)
+    }
+
+    async fn put_prompt(&mut self, prompt: &Prompt) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO public.prompts (id, title, content, created_by, created_at)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(prompt.id)
+        .bind(&prompt.title)
+        .bind(prompt.content.as_deref().unwrap_or_default())
+        .bind(prompt.created_by)
+        .bind(prompt.created_at.datetime())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+}

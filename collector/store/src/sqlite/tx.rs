@@ -1,0 +1,510 @@
+//! The statements of a transaction, for SQLite: prepared once, run per row. No network lies between, so that is the cheapest form.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use emberd_model::rollup::Rollup;
+use emberd_model::row::Tokens;
+use emberd_model::{Offset, TraceId};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, params};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use super::fault::fault;
+use super::rows::{ROLLUP, STORED, moment, orphan, rollup, stored, uuid};
+use crate::Moment;
+use crate::fault::Fault;
+use crate::library::{Prompt, UNASSIGNED};
+use crate::record::Writer;
+use crate::text::without_nul;
+use crate::tx::{Buckets, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx};
+
+pub(super) struct SqliteTx<'a> {
+    pub(super) connection: &'a mut Connection,
+}
+
+static STATE_OF: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {STORED} FROM emberd_trace_state WHERE trace_id = ?1"));
+static WAITING: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {STORED} FROM emberd_trace_state WHERE waiting AND first_seen_at <= ?1 ORDER BY first_seen_at LIMIT ?2"
+    )
+});
+static ROLLUP_OF: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {ROLLUP} FROM emberd_rollups r
+         WHERE r.prompt_id = ?1 AND r.resolution = ?2 AND r.bucket = ?3 AND r.writer = ?4"
+    )
+});
+static ROLLUPS_IN: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {ROLLUP} FROM emberd_rollups r
+         WHERE r.prompt_id = ?1 AND r.resolution = ?2 AND r.bucket >= ?3 AND r.bucket < ?4"
+    )
+});
+
+impl SqliteTx<'_> {
+    fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+        self.connection.prepare_cached(sql).map_err(fault)
+    }
+
+    fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
+        self.prepare(sql)?.execute(params).map_err(fault)
+    }
+
+    fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        let mut statement = self.prepare(sql)?;
+        let mut rows = statement.query(params).map_err(fault)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(fault)? {
+            all.push(read(row)?);
+        }
+        Ok(all)
+    }
+}
+
+/// A UUID's text, without an allocation.
+struct Id([u8; Hyphenated::LENGTH]);
+
+impl Id {
+    fn of(id: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a UUID's text is ASCII")
+    }
+}
+
+impl Tx for SqliteTx<'_> {
+    async fn own(&mut self, _writer: &Writer) -> Result<(), Fault> {
+        // BEGIN IMMEDIATE holds off every other writer.
+        Ok(())
+    }
+
+    async fn cursor(&mut self, consumer: &str, writer: &Writer) -> Result<Option<Offset>, Fault> {
+        self.prepare("SELECT pos FROM emberd_cursors WHERE consumer = ?1 AND writer = ?2")?
+            .query_row(params![consumer, writer.as_str()], |row| row.get::<_, i64>(0))
+            .optional()
+            .map_err(fault)
+            .map(|pos| pos.map(|pos| Offset(pos as u64)))
+    }
+
+    async fn move_cursor(&mut self, consumer: &str, writer: &Writer, from: Offset, to: Offset) -> Result<bool, Fault> {
+        let moved = self.execute(
+            "UPDATE emberd_cursors SET pos = ?4, updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
+             WHERE consumer = ?1 AND writer = ?2 AND pos = ?3",
+            params![consumer, writer.as_str(), from.0 as i64, to.0 as i64],
+        )?;
+        if moved == 1 || from != Offset(0) {
+            return Ok(moved == 1);
+        }
+        let made = self.execute(
+            "INSERT INTO emberd_cursors (consumer, writer, pos) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![consumer, writer.as_str(), to.0 as i64],
+        )?;
+        Ok(made == 1)
+    }
+
+    async fn set_cursor(&mut self, consumer: &str, writer: &Writer, to: Offset, only_new: bool) -> Result<(), Fault> {
+        self.execute(
+            "INSERT INTO emberd_cursors (consumer, writer, pos) VALUES (?1, ?2, ?3)
+             ON CONFLICT (consumer, writer) DO UPDATE SET pos = excluded.pos,
+                 updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') WHERE NOT ?4",
+            params![consumer, writer.as_str(), to.0 as i64, only_new],
+        )?;
+        Ok(())
+    }
+
+    async fn states(&mut self, traces: &[TraceId], _lock: bool) -> Result<Vec<Stored>, Fault> {
+        let mut statement = self.prepare(&STATE_OF)?;
+        let mut states = Vec::new();
+        for trace in traces {
+            let mut rows = statement.query([&trace.0[..]]).map_err(fault)?;
+            if let Some(row) = rows.next().map_err(fault)? {
+                states.push(stored(row)?);
+            }
+        }
+        Ok(states)
+    }
+
+    async fn with_row(&mut self, traces: &[TraceId]) -> Result<Vec<TraceId>, Fault> {
+        let mut statement = self.prepare("SELECT 1 FROM prompt_traces WHERE phoenix_trace_id = ?1")?;
+        let mut there = Vec::new();
+        let mut text = String::with_capacity(32);
+        for trace in traces {
+            text.clear();
+            // Writing to a String does not fail.
+            let _ = write!(text, "{trace}");
+            if statement.exists([&text]).map_err(fault)? {
+                there.push(*trace);
+            }
+        }
+        Ok(there)
+    }
+
+    async fn waiting(&mut self, since: Moment, limit: u32) -> Result<Vec<Stored>, Fault> {
+        self.all(&WAITING, params![since.to_string(), limit], stored)
+    }
+
+    async fn waiting_longest(&mut self) -> Result<Option<Moment>, Fault> {
+        let sql = "SELECT first_seen_at FROM emberd_trace_state WHERE waiting ORDER BY first_seen_at LIMIT 1";
+        Ok(self.all(sql, [], |row| moment(row, 0))?.pop())
+    }
+
+    async fn put_states(&mut self, states: &[Stored]) -> Result<(), Fault> {
+        let mut statement = self.prepare(
+            "INSERT INTO emberd_trace_state AS s
+                 (trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status,
+                  prompt_tokens, completion_tokens, total_tokens, llm_time_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (trace_id) DO UPDATE SET version = excluded.version, state = excluded.state,
+                 touched_at = excluded.touched_at, waiting = excluded.waiting, prompt_id = excluded.prompt_id,
+                 hour = excluded.hour, latency_ms = excluded.latency_ms, status = excluded.status,
+                 prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+                 total_tokens = excluded.total_tokens, llm_time_ms = excluded.llm_time_ms
+             WHERE s.version = excluded.version - 1",
+        )?;
+        for state in states {
+            let prompt = state.counted.map(|counted| Id::of(counted.prompt));
+            let adds = state.counted.map(|counted| counted.contribution);
+            let written = statement
+                .execute(params![
+                    &state.trace.0[..],
+                    state.version,
+                    state.state,
+                    state.first_seen.to_string(),
+                    state.touched.to_string(),
+                    state.waiting,
+                    prompt.as_ref().map(Id::as_str),
+                    adds.map(|adds| adds.hour),
+                    adds.map(|adds| adds.latency_ms as i64),
+                    adds.map(|adds| adds.status.as_str()),
+                    adds.map(|adds| adds.tokens.prompt),
+                    adds.map(|adds| adds.tokens.completion),
+                    adds.map(|adds| adds.tokens.total),
+                    adds.map(|adds| adds.llm_time_ms as i64),
+                ])
+                .map_err(fault)?;
+            if written == 0 {
+                return Err(Fault::contended());
+            }
+        }
+        Ok(())
+    }
+
+    async fn prompts_named(&mut self, ids: &[Uuid], titles: &[&str]) -> Result<Found, Fault> {
+        let mut found = Found::default();
+        let mut by_id = self.prepare("SELECT 1 FROM prompts WHERE id = ?1")?;
+        for id in ids.iter().filter(|id| **id != UNASSIGNED) {
+            if by_id.exists([Id::of(*id).as_str()]).map_err(fault)? {
+                found.ids.push(*id);
+            }
+        }
+        drop(by_id);
+        let reserved = Id::of(UNASSIGNED);
+        for title in titles {
+            let sql = "SELECT id FROM prompts WHERE title = ?1 AND id <> ?2 ORDER BY created_at, id LIMIT 1";
+            if let Some(id) = self.all(sql, params![title, reserved.as_str()], |row| uuid(row, 0))?.pop() {
+                found.texts.insert((*title).to_owned(), id);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn profiles_named(&mut self, ids: &[Uuid], emails: &[&str]) -> Result<Found, Fault> {
+        let mut found = Found::default();
+        let mut by_id = self.prepare("SELECT 1 FROM profiles WHERE id = ?1")?;
+        for id in ids {
+            if by_id.exists([Id::of(*id).as_str()]).map_err(fault)? {
+                found.ids.push(*id);
+            }
+        }
+        drop(by_id);
+        for email in emails {
+            let sql = "SELECT id FROM profiles WHERE email = ?1 ORDER BY id LIMIT 1";
+            if let Some(id) = self.all(sql, [email], |row| uuid(row, 0))?.pop() {
+                found.texts.insert((*email).to_owned(), id);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn reserve_prompt(&mut self) -> Result<(), Fault> {
+        self.execute(
+            "INSERT INTO prompts (id, title) VALUES (?1, 'unassigned') ON CONFLICT DO NOTHING",
+            [Id::of(UNASSIGNED).as_str()],
+        )?;
+        Ok(())
+    }
+
+    async fn put_rows(&mut self, rows: &[Resolved]) -> Result<(), Fault> {
+        let mut statement = self.prepare(
+            "INSERT INTO prompt_traces
+                 (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
+                  created_at, user_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = excluded.prompt_id, session_id = excluded.session_id,
+                 execution_time_ms = excluded.execution_time_ms, tokens_used = excluded.tokens_used, model = excluded.model,
+                 status = excluded.status, error = excluded.error, metadata = excluded.metadata,
+                 created_at = excluded.created_at, user_id = excluded.user_id",
+        )?;
+        for Resolved { row, prompt, user, metadata } in rows {
+            let Tokens { prompt: input, completion, total } = row.tokens;
+            let session = row.session_id.map(Id::of);
+            let user = user.map(Id::of);
+            statement
+                .execute(params![
+                    Id::of(row.id).as_str(),
+                    Id::of(*prompt).as_str(),
+                    row.trace_id.to_string(),
+                    session.as_ref().map(Id::as_str),
+                    row.execution_time_ms,
+                    format!(r#"{{"prompt":{input},"completion":{completion},"total":{total}}}"#),
+                    without_nul(&row.model),
+                    row.status.as_str(),
+                    row.error.as_deref().map(without_nul),
+                    metadata,
+                    Moment::from(row.created_at).to_string(),
+                    user.as_ref().map(Id::as_str),
+                ])
+                .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn rollups_of(&mut self, writer: &Writer, keys: &[Key]) -> Result<Vec<(Key, Rollup)>, Fault> {
+        let mut there = Vec::with_capacity(keys.len());
+        for key in keys {
+            let prompt = Id::of(key.prompt);
+            let params = params![prompt.as_str(), key.resolution.as_str(), key.bucket, writer.as_str()];
+            there.extend(self.all(&ROLLUP_OF, params, rollup)?);
+        }
+        Ok(there)
+    }
+
+    async fn put_rollups(&mut self, writer: &Writer, rollups: &[(Key, Rollup)]) -> Result<(), Fault> {
+        let mut statement = self.prepare(
+            "INSERT INTO emberd_rollups
+                 (prompt_id, resolution, bucket, writer, success, error, timeout, latency_sum_ms, prompt_tokens,
+                  completion_tokens, total_tokens, llm_time_ms, sketch)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (prompt_id, resolution, bucket, writer) DO UPDATE SET success = excluded.success,
+                 error = excluded.error, timeout = excluded.timeout, latency_sum_ms = excluded.latency_sum_ms,
+                 prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+                 total_tokens = excluded.total_tokens, llm_time_ms = excluded.llm_time_ms, sketch = excluded.sketch",
+        )?;
+        for (key, rollup) in rollups {
+            statement
+                .execute(params![
+                    Id::of(key.prompt).as_str(),
+                    key.resolution.as_str(),
+                    key.bucket,
+                    writer.as_str(),
+                    rollup.success,
+                    rollup.error,
+                    rollup.timeout,
+                    rollup.latency_sum_ms,
+                    rollup.prompt_tokens,
+                    rollup.completion_tokens,
+                    rollup.total_tokens,
+                    rollup.llm_time_ms,
+                    rollup.latency.encode(),
+                ])
+                .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&mut self, hours: &[(Uuid, i64)]) -> Result<(), Fault> {
+        let mut statement = self.prepare("INSERT INTO emberd_dirty (prompt_id, hour) VALUES (?1, ?2)")?;
+        for (prompt, hour) in hours {
+            statement.execute(params![Id::of(*prompt).as_str(), hour]).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn publisher(&mut self) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
+    async fn published_day(&mut self) -> Result<Option<i64>, Fault> {
+        Ok(self.all("SELECT day FROM emberd_published", [], |row| row.get(0).map_err(fault))?.pop())
+    }
+
+    async fn set_published_day(&mut self, day: i64) -> Result<(), Fault> {
+        self.execute(
+            "INSERT INTO emberd_published (only, day) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET day = excluded.day",
+            [day],
+        )?;
+        Ok(())
+    }
+
+    async fn mark_active(&mut self, from: i64, to: i64, hour: i64) -> Result<(), Fault> {
+        self.execute(
+            "INSERT INTO emberd_dirty (prompt_id, hour) SELECT DISTINCT prompt_id, ?3 FROM emberd_rollups
+             WHERE resolution = 'd' AND bucket >= ?1 AND bucket < ?2",
+            params![from, to, hour],
+        )?;
+        Ok(())
+    }
+
+    async fn take_marks(&mut self, limit: u32) -> Result<Vec<(Uuid, i64)>, Fault> {
+        self.all(
+            "DELETE FROM emberd_dirty WHERE id IN (SELECT id FROM emberd_dirty ORDER BY id LIMIT ?1)
+             RETURNING prompt_id, hour",
+            [limit],
+            |row| Ok((uuid(row, 0)?, row.get(1).map_err(fault)?)),
+        )
+    }
+
+    async fn rollups_in(&mut self, buckets: &[Buckets]) -> Result<Vec<(Key, Rollup)>, Fault> {
+        let mut there = Vec::new();
+        for wanted in buckets {
+            let prompt = Id::of(wanted.prompt);
+            let params = params![prompt.as_str(), wanted.resolution.as_str(), wanted.from, wanted.to];
+            there.extend(self.all(&ROLLUPS_IN, params, rollup)?);
+        }
+        Ok(there)
+    }
+
+    async fn put_metrics(&mut self, metrics: &[Measured], now: Moment) -> Result<(), Fault> {
+        let mut put = self.prepare(
+            "INSERT INTO prompt_performance_metrics AS m
+                 (id, prompt_id, metric_type, aggregation_window, \"timestamp\", value, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (prompt_id, metric_type, aggregation_window, \"timestamp\") DO UPDATE SET value = excluded.value
+             WHERE m.value <> excluded.value",
+        )?;
+        let mut delete = self.prepare(
+            "DELETE FROM prompt_performance_metrics
+             WHERE prompt_id = ?1 AND metric_type = ?2 AND aggregation_window = ?3 AND \"timestamp\" = ?4",
+        )?;
+        let now = now.to_string();
+        for metric in metrics {
+            let prompt = Id::of(metric.prompt);
+            let (window, start) = (metric.window.as_str(), metric.start.to_string());
+            match metric.value {
+                Some(value) => {
+                    let id = Id::of(Uuid::new_v4());
+                    put.execute(params![id.as_str(), prompt.as_str(), metric.metric, window, start, value, now])
+                }
+                None => delete.execute(params![prompt.as_str(), metric.metric, window, start]),
+            }
+            .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn put_totals(&mut self, totals: &[Totals]) -> Result<(), Fault> {
+        let mut put = self.prepare(
+            "INSERT INTO emberd_totals
+                 (prompt_id, traces, success, latency_sum_ms, total_tokens, median_latency, p95_latency, last_used_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT created_at FROM prompt_traces WHERE prompt_id = ?1
+                 ORDER BY created_at DESC LIMIT 1))
+             ON CONFLICT (prompt_id) DO UPDATE SET traces = excluded.traces, success = excluded.success,
+                 latency_sum_ms = excluded.latency_sum_ms, total_tokens = excluded.total_tokens,
+                 median_latency = excluded.median_latency, p95_latency = excluded.p95_latency,
+                 last_used_at = excluded.last_used_at",
+        )?;
+        let mut delete = self.prepare("DELETE FROM emberd_totals WHERE prompt_id = ?1")?;
+        for total in totals {
+            let prompt = Id::of(total.prompt);
+            match total.traces > 0 {
+                true => put.execute(params![
+                    prompt.as_str(),
+                    total.traces,
+                    total.success,
+                    total.latency_sum_ms,
+                    total.total_tokens,
+                    total.median_latency,
+                    total.p95_latency,
+                ]),
+                false => delete.execute([prompt.as_str()]),
+            }
+            .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, since: Moment, limit: u32) -> Result<u64, Fault> {
+        let gone = self.execute(
+            "DELETE FROM emberd_trace_state WHERE rowid IN (
+                 SELECT rowid FROM emberd_trace_state WHERE touched_at < ?1 AND NOT waiting ORDER BY touched_at LIMIT ?2)",
+            params![since.to_string(), limit],
+        )?;
+        Ok(gone as u64)
+    }
+
+    async fn joinable(&mut self, limit: u32) -> Result<Vec<TraceId>, Fault> {
+        // A title that looks like a UUID names nothing: such a text is looked up among the ids.
+        let ids = self.all(
+            "SELECT t.phoenix_trace_id
+             FROM (SELECT title AS name, 0 AS is_id, id FROM prompts UNION ALL SELECT id, 1, id FROM prompts) n
+             CROSS JOIN prompt_traces t INDEXED BY idx_traces_prompt_ref
+             WHERE n.id <> '00000000-0000-0000-0000-000000000000'
+                 AND t.prompt_id = '00000000-0000-0000-0000-000000000000'
+                 AND (t.metadata ->> '$.prompt_ref') IS NOT NULL
+                 AND substr(lower(t.metadata ->> '$.prompt_ref'), 1, 100) = substr(lower(n.name), 1, 100)
+                 AND CASE WHEN n.is_id THEN lower(t.metadata ->> '$.prompt_ref') = n.name
+                     ELSE (t.metadata ->> '$.prompt_ref') = n.name AND n.name NOT GLOB
+                         replace('XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX', 'X', '[0-9A-Fa-f]') END
+             LIMIT ?1",
+            [limit],
+            |row| row.get::<_, String>(0).map_err(fault),
+        )?;
+        // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    async fn orphans(&mut self, traces: &[TraceId]) -> Result<Vec<Orphan>, Fault> {
+        let mut orphans = Vec::with_capacity(traces.len());
+        for trace in traces {
+            orphans.extend(self.all(
+                "SELECT phoenix_trace_id, metadata ->> '$.prompt_ref', created_at, execution_time_ms, status, tokens_used,
+                     CAST(metadata ->> '$.llm_time_ms' AS TEXT)
+                 FROM prompt_traces
+                 WHERE phoenix_trace_id = ?1 AND prompt_id = '00000000-0000-0000-0000-000000000000'
+                     AND (metadata ->> '$.prompt_ref') IS NOT NULL",
+                [trace.to_string()],
+                orphan,
+            )?);
+        }
+        Ok(orphans)
+    }
+
+    async fn move_rows(&mut self, moves: &[(TraceId, Uuid)]) -> Result<(), Fault> {
+        let mut statement = self.prepare("UPDATE prompt_traces SET prompt_id = ?2 WHERE phoenix_trace_id = ?1")?;
+        for (trace, prompt) in moves {
+            statement.execute(params![trace.to_string(), Id::of(*prompt).as_str()]).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn owns_prompts(&mut self) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
+    async fn put_prompt(&mut self, prompt: &Prompt) -> Result<(), Fault> {
+        let created_by = prompt.created_by.map(Id::of);
+        self.execute(
+            "INSERT INTO prompts (id, title, content, created_by, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                Id::of(prompt.id).as_str(),
+                prompt.title,
+                prompt.content.as_deref().unwrap_or_default(),
+                created_by.as_ref().map(Id::as_str),
+                prompt.created_at.to_string(),
+            ],
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE prompts;
+DROP TABLE profiles;

@@ -1,0 +1,2 @@
+DROP TABLE prompt_performance_metrics;
+DROP TABLE prompt_traces;
