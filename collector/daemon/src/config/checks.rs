@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::Config;
-use super::faults::Place;
 use super::reader::Reader;
 use super::sections::SEGMENT_MIN;
 use super::units::ByteSize;
@@ -30,18 +29,17 @@ fn log_holds_segments(config: &Config, reader: &mut Reader) {
 
 /// Whoever reaches a door may use it, so only this machine reaches one that asks for nothing.
 fn doors_are_guarded(config: &Config, reader: &mut Reader) {
+    let keys = config.intake.keys.is_some() || reader.has_fault("intake", "keys_file");
     for (key, address) in [("grpc", config.intake.grpc), ("http", config.intake.http)] {
-        if !address.ip().is_loopback()
-            && config.intake.keys.is_none()
-            && reader.place("intake", "keys_file") == Place::Default
-        {
+        if !address.ip().is_loopback() && !keys {
             let message =
                 format!("{address} can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1");
             reader.fault(reader.place("intake", key), "intake", key, message);
         }
     }
     let listen = config.api.listen;
-    if !listen.ip().is_loopback() && config.identity.is_none() {
+    let tokens = config.api.tokens || reader.has_fault("identity", "jwt_secret_file");
+    if !listen.ip().is_loopback() && !tokens {
         let message = format!(
             "{listen} can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1"
         );

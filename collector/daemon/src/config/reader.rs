@@ -113,6 +113,12 @@ impl Reader {
         self.faults.push(Fault { place, key: named(section, key), message: message.into() });
     }
 
+    /// Whether something is wrong with a key, so that what follows from that is not worth a second fault.
+    pub(super) fn has_fault(&self, section: &str, key: &str) -> bool {
+        let key = named(section, key);
+        self.faults.iter().any(|fault| fault.key == key)
+    }
+
     /// Where a key that was read got its value.
     pub(super) fn place(&self, section: &str, key: &'static str) -> Place {
         self.places.get(&(section.to_owned(), key)).cloned().unwrap_or(Place::Default)
@@ -220,6 +226,7 @@ impl Section<'_> {
             }
             _ => return None,
         };
+        self.reader.places.insert((self.label.clone(), key), place.clone());
         secret.map_err(|message| self.reader.fault(place, &self.label, key, message)).ok()
     }
 

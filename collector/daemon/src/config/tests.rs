@@ -440,11 +440,19 @@ fn open_doors_are_refused() {
         assert!(!faults.contains("s3cr3t"), "{faults}");
     }
 
-    let open = Place::with("[intake]\nhttp = \"0.0.0.0:4318\"\n[api]\nlisten = \"[::]:8317\"\n");
+    let open = Place::with(
+        "[intake]\nhttp = \"0.0.0.0:4318\"\nkeys_file = \"\"\n[api]\nlisten = \"[::]:8317\"\n[identity]\njwt_secret_file = \"\"\n",
+    );
     let expected = "emberd.toml:2: [intake] http: 0.0.0.0:4318 can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1
-emberd.toml:4: [api] listen: [::]:8317 can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1";
+emberd.toml:5: [api] listen: [::]:8317 can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1";
     assert_eq!(open.faults(&[]), expected);
-    without_file(&[("EMBERD_API_LISTEN", "0.0.0.0:8317"), ("SHARED_JWT_SECRET", "x")]).unwrap();
+    let guarded = without_file(&[("EMBERD_API_LISTEN", "0.0.0.0:8317"), ("SHARED_JWT_SECRET", "x")]).unwrap();
+    assert!(guarded.api.tokens && !without_file(&[]).unwrap().api.tokens);
+    let warning = guarded.warnings()[0].to_string();
+    assert!(
+        warning.starts_with("SHARED_JWT_SECRET: [identity] jwt_secret_file: tokens cannot be checked yet"),
+        "{warning}"
+    );
 }
 
 /// What is good by itself can be wrong together.
