@@ -7,21 +7,38 @@
 //! - [`log`]: the traits that other rooms see. [`config`], [`error`]: what goes in, what can go wrong.
 //! - [`disk_log`]: [`DiskLog`], the log in a directory. [`cursor`]: [`CursorFile`], where a consumer without a database of its
 //!   own keeps its place.
-//! - [`disk`]: the calls that touch a disk, and the real one.
+//! - [`disk`]: the calls that touch a disk, and the real one. [`sim`]: one that loses power on demand.
 //!
 //! Not here: what a batch means (`emberd-model`), who may append (`emberd-intake`), what a consumer does with a batch.
 //! The bytes on disk are drawn in `format.rs`; why they lie so is in docs/decisions/0002-log-format.md.
 
+mod buffer;
 pub mod config;
 pub mod cursor;
 pub mod disk;
 pub mod disk_log;
+mod engine;
 pub mod error;
+mod format;
+mod keeper;
 pub mod log;
+mod queue;
+mod reader;
+mod recovery;
+mod scan;
+mod segment;
+mod shelf;
+pub mod sim;
+mod tail;
+mod writer;
 
 pub use config::{Config, Durability};
 pub use cursor::CursorFile;
 pub use disk::{Disk, RealDisk};
-pub use disk_log::{Damage, DiskLog, Recovery};
+pub use disk_log::DiskLog;
 pub use error::{AppendError, CursorError, OpenError, ReadError, SegmentId};
 pub use log::{Appender, Appending, Entry, Log, Reader, Usage};
+pub use recovery::{Damage, Recovery};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Power cuts: what is left of a moment.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{NameChange, Piece, SimDisk, SimFile, State};
+
+/// The disk between two calls, with all that was not durable then.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// How many calls that change something had been made.
+    pub calls: u64,
+    files: Vec<(Arc<Vec<u8>>, Vec<Arc<Piece>>)>,
+    durable_names: Arc<BTreeMap<PathBuf, usize>>,
+    renamed: Vec<NameChange>,
+}
+
+/// What a power cut leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survives {
+    /// Nothing.
+    Nothing,
+    /// All of it: the process was killed, the machine lived on.
+    Everything,
+    /// Each piece of this many bytes, and each change of a name, with even chances.
+    Some {
+        /// The size of a piece, aligned in the file.
+        unit: usize,
+        /// Which ones.
+        seed: u64,
+    },
+    /// All but the last write, and of that the first bytes.
+    Torn {
+        /// How many of them.
+        bytes: usize,
+    },
+}
+
+impl State {
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            calls: self.calls,
+            files: self.files.iter().map(|file| (Arc::clone(&file.durable), file.pending.clone())).collect(),
+            durable_names: Arc::clone(&self.durable_names),
+            renamed: self.renamed.clone(),
+        }
+    }
+}
+
+impl Moment {
+    /// How long the last write is that was not synced; 0 if there is none.
+    #[must_use]
+    pub fn last_write_bytes(&self) -> usize {
+        self.files.iter().filter_map(|(_, pending)| pending.last()).map(|piece| piece.bytes.len()).max().unwrap_or(0)
+    }
+
+    /// Whether anything could be lost: else all power cuts leave the same.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.renamed.is_empty() && self.files.iter().all(|(_, pending)| pending.is_empty())
+    }
+
+    /// The disk as it is found after a power cut at this moment.
+    #[must_use]
+    pub fn crash(&self, survives: Survives) -> SimDisk {
+        let mut chance = Chance(match survives {
+            Survives::Some { seed, .. } => seed,
+            _ => 0,
+        });
+        let mut names = Arc::clone(&self.durable_names);
+        for change in &self.renamed {
+            let kept = match survives {
+                Survives::Nothing => false,
+                Survives::Everything | Survives::Torn { .. } => true,
+                Survives::Some { .. } => chance.even(),
+            };
+            if kept {
+                change.apply(Arc::make_mut(&mut names));
+            }
+        }
+        let files = self.files.iter().map(|(durable, pending)| {
+            let mut bytes = Vec::clone(durable);
+            for (nth, piece) in pending.iter().enumerate() {
+                let last = nth + 1 == pending.len();
+                match survives {
+                    Survives::Nothing => {}
+                    Survives::Torn { bytes: kept } if last => {
+                        piece.apply_part(&mut bytes, 0..kept.min(piece.bytes.len()));
+                    }
+                    Survives::Everything | Survives::Torn { .. } => piece.apply(&mut bytes),
+                    Survives::Some { unit, .. } => piece.apply_some(&mut bytes, unit, &mut chance),
+                }
+            }
+            SimFile { current: bytes.clone(), durable: Arc::new(bytes), pending: Vec::new() }
+        });
+        let state = State {
+            files: files.collect(),
+            names: BTreeMap::clone(&names),
+            durable_names: names,
+            calls: self.calls,
+            ..State::default()
+        };
+        SimDisk { state: Arc::new(state.into()) }
+    }
+}
+
+impl Piece {
+    fn apply_some(&self, bytes: &mut Vec<u8>, unit: usize, chance: &mut Chance) {
+        let mut from = 0;
+        while from < self.bytes.len() {
+            let to = ((self.at as usize + from) / unit * unit + unit - self.at as usize).min(self.bytes.len());
+            if chance.even() {
+                self.apply_part(bytes, from..to);
+            }
+            from = to;
+        }
+    }
+}
+
+/// Numbers that look random, and come again with the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn even(&mut self) -> bool {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) & 1 == 1
+    }
+}
