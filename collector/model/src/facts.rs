@@ -58,4 +58,6 @@ impl Reading {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;

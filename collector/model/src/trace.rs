@@ -20,7 +20,7 @@ use layer::{Layer, NamedBy, Parent};
 const VERSION: u8 = 1;
 
 /// The most spans of one trace that are counted.
-pub const SPANS_MAX: usize = 7_168;
+pub const SPANS_MAX: usize = 6_144;
 /// The most bytes of an encoded state.
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
 

@@ -56,23 +56,40 @@ pub(super) fn distinct(state: &TraceState, tree: &Tree) -> Vec<Call> {
     all.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(call, _)| call).collect()
 }
 
-/// Of the spans that tell of one call beside each other, leaves one.
+/// Of the spans that tell of one call beside each other, leaves as many as one instrumentation saw.
+///
+/// First those that have one response id: there even two kinds of spans of one instrumentation are the same call. Then those
+/// that only look the same: there one instrumentation's spans are calls of their own.
 fn drop_doubles(all: &mut [Call], counts: &mut [bool]) {
+    drop_doubles_by(all, counts, are_one_response, |facts| facts.emitter);
+    drop_doubles_by(all, counts, look_the_same, |facts| Emitter { name: 0, ..facts.emitter });
+}
+
+fn drop_doubles_by(
+    all: &mut [Call],
+    counts: &mut [bool],
+    are_doubles: fn(&Call, &Call) -> bool,
+    witness: fn(&Facts) -> Emitter,
+) {
     let leaves: Vec<usize> = (0..all.len()).filter(|&at| counts[at]).collect();
     let mut groups = Groups::of(leaves.len());
     for (nth, &one) in leaves.iter().enumerate() {
         // In order of start: what begins after the end of this one cannot overlap it.
         let later = leaves[nth + 1..].iter().take_while(|&&other| all[other].facts.start <= all[one].facts.end);
         for (step, &other) in later.enumerate() {
-            if are_doubles(&all[one], &all[other]) {
+            if witness(&all[one].facts) != witness(&all[other].facts)
+                && mostly_overlap(&all[one].facts, &all[other].facts)
+                && share_model(&all[one].facts, &all[other].facts)
+                && are_doubles(&all[one], &all[other])
+            {
                 groups.join(nth, nth + 1 + step);
             }
         }
     }
     for group in groups.larger_than_one() {
         let members: Vec<usize> = group.into_iter().map(|nth| leaves[nth]).collect();
-        let emitter = telling_emitter(all, &members);
-        let (kept, dropped): (Vec<_>, Vec<_>) = members.into_iter().partition(|&at| all[at].facts.emitter == emitter);
+        let best = best_witness(all, &members, witness);
+        let (kept, dropped): (Vec<_>, Vec<_>) = members.into_iter().partition(|&at| witness(&all[at].facts) == best);
         for &at in &dropped {
             counts[at] = false;
         }
@@ -85,35 +102,30 @@ fn drop_doubles(all: &mut [Call], counts: &mut [bool]) {
     }
 }
 
-/// The emitter whose spans are kept: it saw most calls, knows most token counts, began first.
-fn telling_emitter(all: &[Call], members: &[usize]) -> Emitter {
-    let mut emitters: HashMap<Emitter, (usize, usize, Reverse<(u64, u64, SpanId)>)> = HashMap::new();
+/// The witness whose spans are kept: it saw most calls, knows most token counts, began first.
+fn best_witness(all: &[Call], members: &[usize], witness: fn(&Facts) -> Emitter) -> Emitter {
+    let mut witnesses: HashMap<Emitter, (usize, usize, Reverse<(u64, u64, SpanId)>)> = HashMap::new();
     for &at in members {
         let call = &all[at];
         let first = Reverse(call.order());
-        let seen = emitters.entry(call.facts.emitter).or_insert((0, 0, first));
+        let seen = witnesses.entry(witness(&call.facts)).or_insert((0, 0, first));
         *seen = (seen.0 + 1, seen.1 + usize::from(call.facts.usage.is_known()), seen.2.max(first));
     }
-    emitters.into_iter().max_by_key(|(_, seen)| *seen).map(|(emitter, _)| emitter).unwrap_or_default()
+    witnesses.into_iter().max_by_key(|(_, seen)| *seen).map(|(witness, _)| witness).unwrap_or_default()
 }
 
-fn are_doubles(one: &Call, other: &Call) -> bool {
-    if one.facts.emitter == other.facts.emitter
-        || !mostly_overlap(&one.facts, &other.facts)
-        || !share_model(&one.facts, &other.facts)
-    {
-        return false;
-    }
+fn are_one_response(one: &Call, other: &Call) -> bool {
+    let id = one.facts.text(Text::ResponseId);
+    id.is_some() && id == other.facts.text(Text::ResponseId)
+}
+
+/// Neither says that they are two: not their caller, outcome, tokens or response.
+fn look_the_same(one: &Call, other: &Call) -> bool {
     let ids = (one.facts.text(Text::ResponseId), other.facts.text(Text::ResponseId));
-    match ids {
-        (Some(a), Some(b)) => a == b,
-        _ => {
-            one.facts.emitter.scope != other.facts.emitter.scope
-                && one.parent == other.parent
-                && one.failed() == other.failed()
-                && agree(&one.facts.usage, &other.facts.usage)
-        }
-    }
+    one.parent == other.parent
+        && one.failed() == other.failed()
+        && agree(&one.facts.usage, &other.facts.usage)
+        && !matches!(ids, (Some(one), Some(other)) if one != other)
 }
 
 /// At least half of the shorter one lies within the longer one.

@@ -71,7 +71,9 @@ proptest! {
         }
         if let Ok(sketch) = Sketch::decode(&bytes) {
             prop_assert_eq!(Sketch::decode(&sketch.encode()), Ok(sketch.clone()));
-            QUANTILES.iter().for_each(|&quantile| { sketch.quantile(quantile); });
+            for quantile in QUANTILES {
+                prop_assert_eq!(sketch.quantile(quantile).is_some(), sketch.count() > 0);
+            }
         }
     }
 }

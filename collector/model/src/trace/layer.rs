@@ -185,6 +185,11 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
             }
             layer.entries.push(Entry { key, value, conflict: conflicts.binary_search(&at).is_ok() });
         }
+        // Another version may have had another budget, and damage may have put anything here.
+        if let Some(cut) = cut {
+            layer.cut_at(cut);
+        }
+        layer.settle();
         Ok(layer)
     }
 }
@@ -311,3 +316,6 @@ impl Value for NamedBy {
         Some(Self { start, span: SpanId::take(cursor)? })
     }
 }
+
+#[cfg(test)]
+mod tests;
