@@ -76,13 +76,18 @@ pub(crate) fn is_clock_sane(start: UnixNanos, end: UnixNanos) -> bool {
 /// Reads a span. `parent` is none for a root.
 pub(crate) fn extract(found: &Found<'_>, is_root: bool, resource: &ResourceFacts<'_>, reading: &Reading) -> Extract {
     let span = &found.span;
+    let nothing = Extract { marks: Marks::default(), facts: None, names: None, names_prompt: false };
+    // Most spans of most applications end here: no draft is made for them.
+    let tells = |key: &str| reading.rank_of_prompt_key(key).is_some() || meaning(key).is_some_and(|key| key.tells());
+    if !is_root && resource.prompt.get().is_none() && !span.attributes().any(|attribute| tells(attribute.key)) {
+        return nothing;
+    }
     let mut draft = Draft::default();
     for attribute in span.attributes() {
         draft.take(attribute.key, || attribute.value(), reading);
     }
     let is_call = draft.is_call();
-    let mut extract =
-        Extract { marks: Marks::default(), facts: None, names: None, names_prompt: resource.prompt.get().is_some() };
+    let mut extract = Extract { names_prompt: resource.prompt.get().is_some(), ..nothing };
     if is_root || is_call {
         for event in span.events() {
             draft.take_event(&event, span.start);

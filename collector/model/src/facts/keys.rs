@@ -39,6 +39,19 @@ pub(super) enum Key<'k> {
     ToolCalls,
 }
 
+impl Key<'_> {
+    /// Whether a span that is no root is looked at for its sake: it may make the span a call, or name something.
+    pub(super) fn tells(&self) -> bool {
+        match self {
+            Self::Kind(_) | Self::Tags | Self::Metadata | Self::Property(_) => true,
+            Self::Text(text, _) => {
+                matches!(text, Text::RequestModel | Text::Session | Text::User | Text::PromptVersion)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Into the span, or out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
