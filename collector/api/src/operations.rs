@@ -1,6 +1,5 @@
 //! What an operator and a scraper ask: is it alive, is it ready, how is it doing.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::ask::Parameters;
-use crate::meter;
 use crate::refusal::Refusal;
 
 /// The status is asked for most when the database does not answer, so it does not wait for it.
@@ -36,30 +34,18 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoRespon
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let mut text = String::with_capacity(16 << 10);
     shared.meter.write(&mut text);
-    pool(&shared.store, &mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-}
-
-fn pool(store: &Store, out: &mut String) {
-    let pool = store.pool();
-    let mut write = || {
-        meter::head(out, "emberd_pool_connections", "gauge", "Connections to the database.")?;
-        for (state, count) in [("in_use", pool.in_use), ("idle", pool.idle), ("max", pool.max)] {
-            writeln!(out, "emberd_pool_connections{{state=\"{state}\"}} {count}")?;
-        }
-        std::fmt::Result::Ok(())
-    };
-    // Writing to a String cannot fail.
-    let _ = write();
 }
 
 pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
     let mut status = shared.view.status();
     let database = database(&shared.store).await;
-    if let Value::Object(fields) = &mut status {
-        fields.entry("database").or_insert(database);
+    if let (Some(told), Value::Object(asked)) = (status.get_mut("database").and_then(Value::as_object_mut), &database) {
+        told.extend(asked.clone());
+    } else {
+        status["database"] = database;
     }
     Ok(Json(status))
 }
