@@ -1,2 +1,39 @@
-//! emberd.
-fn main() {}
+//! emberd: the binary. Reads the command line, assembles the rooms, runs them, stops them in the order that data flows.
+//!
+//! - [`wiring`]: the one file in which a span's whole way can be read.
+//! - [`config`]: the only place that reads files and environment.
+//! - [`commands`]: what can be asked on the command line. [`demo`]: emberd with a real Phoenix and a playground.
+//! - [`settings`]: the configuration as the rooms take it. [`rooms`]: the running tasks. [`run_file`]: where they listen.
+//! - [`view`]: what the API may show of the other rooms. [`world`]: the real clock and disk.
+
+mod commands;
+mod config;
+mod demo;
+mod logging;
+mod rooms;
+mod run_file;
+mod settings;
+mod view;
+mod wiring;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // One crypto provider for every TLS in the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = commands::Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(cli)),
+        Err(error) => {
+            eprintln!("emberd: cannot start the runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -39,7 +39,7 @@ pub trait Appender: Send + Sync + 'static {
 }
 
 /// A place in the log that moves forward as batches are read.
-pub trait Reader: Send {
+pub trait Reader: Send + Sync {
     /// The offset of the next span to be read.
     fn position(&self) -> Offset;
 

@@ -1,0 +1,81 @@
+//! The command line: what can be asked of emberd, and the exit code of each answer.
+//!
+//! Exit codes: 0 done or healthy; 1 it failed, or emberd is degraded or not running; 64 the command line is wrong;
+//! 78 the configuration is wrong (sysexits' EX_CONFIG, which systemd is told not to restart on).
+
+mod check_config;
+mod migrate;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::demo;
+
+/// The trace collector and evaluator daemon between LLM applications and Arize Phoenix.
+///
+/// Applications point their OpenTelemetry exporter at it; it keeps each acknowledged span durably, forwards it to Phoenix and reads it
+/// back there, and writes prompt_traces and rolled-up latency percentiles.
+#[derive(Parser)]
+#[command(name = "emberd", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon: take spans in, keep them, forward and record them
+    Serve(serve::Options),
+    /// Run emberd, a real Phoenix and a playground that sends LLM traces, to look at
+    Demo(demo::Options),
+    /// Tell how the running daemon is: what it accepted, kept, forwarded, recorded
+    Status(status::Options),
+    /// Check the configuration and the environment without starting anything
+    CheckConfig(Where),
+    /// Bring the database's tables up, down, or tell how they stand
+    Migrate(migrate::Options),
+}
+
+/// Where the configuration and the data are.
+#[derive(Args, Clone)]
+pub(crate) struct Where {
+    /// The configuration; without one every key has its default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where everything is kept: log, database, archive, quarantine [default: ./emberd-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// The configuration is wrong; all that is wrong with it has been said.
+const EX_CONFIG: u8 = 78;
+
+impl Where {
+    /// Reads file and environment; on any mistake all mistakes are printed.
+    pub(crate) fn load(&self) -> Result<Config, ExitCode> {
+        Config::load(self.config.as_deref(), self.data_dir.clone()).map_err(|mistakes| {
+            eprintln!("{mistakes}");
+            ExitCode::from(EX_CONFIG)
+        })
+    }
+}
+
+/// Does what the command line asks.
+pub(crate) async fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(options) => serve::run(&options).await,
+        Command::Demo(options) => demo::run(options).await,
+        Command::Status(options) => status::run(&options).await,
+        Command::CheckConfig(place) => check_config::run(&place),
+        Command::Migrate(options) => migrate::run(&options).await,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("emberd: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,61 @@
+//! `emberd serve`: the daemon, until a signal ends it.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Where;
+use crate::wiring::Roles;
+use crate::{logging, wiring, world::World};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Where,
+    /// What this process does; all of it by default. `intake` keeps spans, `consume` forwards and records them
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "intake,consume,evaluate,api")]
+    role: Vec<Role>,
+}
+
+/// A part of emberd.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Intake,
+    Consume,
+    Evaluate,
+    Api,
+}
+
+pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = match options.place.load() {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    logging::start();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let daemon = {
+        let roles = Roles { consume: options.role.contains(&Role::Consume) };
+        wiring::assemble(config, World::real(), roles).await?
+    };
+    let stop = CancellationToken::new();
+    let mut running = std::pin::pin!(daemon.run(stop.clone()));
+    loop {
+        let name = tokio::select! {
+            done = &mut running => return done.map(|()| ExitCode::SUCCESS),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if stop.is_cancelled() {
+            // What was acknowledged is in the log: ending here loses nothing, the next start goes on from the cursors.
+            bail!("{name} again: ending now, without draining");
+        }
+        tracing::info!("{name}: stopping in the order that data flows");
+        stop.cancel();
+    }
+}

@@ -1,0 +1,61 @@
+//! The tasks of a running daemon, each under its name: who runs, who has ended and how.
+//!
+//! Not here: in which order they are stopped (the wiring).
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::wiring::{Consumer, Run};
+
+/// All tasks; what is still running when it is dropped is cut off.
+#[derive(Default)]
+pub(crate) struct Rooms {
+    tasks: JoinSet<anyhow::Result<()>>,
+    names: BTreeMap<Id, &'static str>,
+}
+
+impl Rooms {
+    /// Starts a room.
+    pub(crate) fn spawn(&mut self, name: &'static str, room: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Id {
+        let handle: AbortHandle = self.tasks.spawn(room);
+        self.names.insert(handle.id(), name);
+        handle.id()
+    }
+
+    /// Starts a consumer.
+    pub(crate) fn consumer(&mut self, consumer: Consumer, stop: CancellationToken) -> Id {
+        match consumer.run {
+            Run::Recorder(recorder) => self.spawn("recorder", async move { Ok(recorder.run(stop).await?) }),
+        }
+    }
+
+    /// The next one that ends, and how. Cancel-safe.
+    pub(crate) async fn any_ends(&mut self) -> (&'static str, anyhow::Result<()>) {
+        match self.tasks.join_next_with_id().await {
+            Some(Ok((id, done))) => (self.names.remove(&id).unwrap_or("?"), done),
+            Some(Err(died)) => {
+                let name = self.names.remove(&died.id()).unwrap_or("?");
+                (name, Err(died).with_context(|| format!("{name} died")))
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until all of these have ended; says aloud who failed.
+    pub(crate) async fn ended(&mut self, which: &[Id]) {
+        while which.iter().any(|id| self.names.contains_key(id)) {
+            let (name, done) = self.any_ends().await;
+            if let Err(error) = done {
+                tracing::error!(room = name, error = format!("{error:#}"), "ended badly");
+            }
+        }
+    }
+
+    /// Which of these still run.
+    pub(crate) fn names(&self, which: &[Id]) -> Vec<&'static str> {
+        which.iter().filter_map(|id| self.names.get(id).copied()).collect()
+    }
+}

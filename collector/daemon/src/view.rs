@@ -1,0 +1,130 @@
+//! What the API may show of the other rooms: the ledger, the log, the doors, and whether all is well.
+//!
+//! Promise: received = accepted + rejected + refused, and for each consumer accepted = done + pending + quarantined + skipped, at every
+//! moment: accepted is the head of the log and pending follows from cursors, so nothing here can drift.
+//! Not here: refusing to show it to someone (`emberd-api`).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use emberd_api::{Readiness, View};
+use emberd_consumers::Progress;
+use emberd_intake::Counters;
+use emberd_log::{DiskLog, Log};
+use emberd_model::{Clock, UnixNanos};
+use emberd_store::Store;
+use serde_json::{Map, Value, json};
+
+/// Read-only handles on the rooms.
+pub(crate) struct Board {
+    log: Arc<DiskLog>,
+    store: Store,
+    counters: Arc<Counters>,
+    consumers: Vec<Arc<Progress>>,
+    clock: Arc<dyn Clock>,
+    started: UnixNanos,
+}
+
+impl Board {
+    pub(crate) fn new(
+        log: Arc<DiskLog>,
+        store: Store,
+        counters: Arc<Counters>,
+        consumers: Vec<Arc<Progress>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let started = clock.now();
+        Self { log, store, counters, consumers, clock, started }
+    }
+
+    fn ledger(&self) -> Value {
+        // Cursors before the head: a consumer must never seem to be ahead of the log.
+        let snapshot = self.counters.snapshot();
+        let head = self.log.head();
+        let consumers: Map<String, Value> =
+            self.consumers.iter().map(|progress| (progress.name().to_owned(), progress.ledger(head))).collect();
+        let (rejected, refused) = (snapshot.rejected_spans(), snapshot.refused_spans());
+        json!({
+            "received_spans": head.0 + rejected + refused,
+            "accepted_spans": head.0,
+            "rejected_spans": rejected,
+            "refused_spans": refused,
+            "consumers": consumers,
+        })
+    }
+
+    /// What is wrong; nothing: healthy.
+    fn reasons(&self) -> Vec<String> {
+        let used = self.log.used();
+        let mut reasons = Vec::new();
+        if self.log.has_failed() {
+            reasons.push("the disk failed: nothing more is acknowledged".to_owned());
+        }
+        if used.bytes >= used.budget_bytes {
+            reasons.push(format!("the log's disk budget is full: {} of {} bytes", used.bytes, used.budget_bytes));
+        }
+        reasons
+    }
+}
+
+impl View for Board {
+    fn status(&self) -> Value {
+        let used = self.log.used();
+        let failing: Map<String, Value> = self
+            .consumers
+            .iter()
+            .filter_map(|progress| Some((progress.name().to_owned(), progress.failing()?.into())))
+            .collect();
+        let reasons = self.reasons();
+        let snapshot = self.counters.snapshot();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.clock.now().0.saturating_sub(self.started.0) / 1_000_000_000,
+            "healthy": reasons.is_empty() && failing.is_empty(),
+            "reasons": reasons,
+            "failing": failing,
+            "ledger": self.ledger(),
+            "log": {
+                "head": self.log.head().0,
+                "tail": self.log.tail().0,
+                "bytes": used.bytes,
+                "budget": used.budget_bytes,
+                "segments": used.segments,
+            },
+            "intake": {
+                "requests": snapshot.requests(),
+                "refused_requests": snapshot.refused_requests(),
+                "connections_open": snapshot.connections_open,
+                "in_flight_bytes": snapshot.in_flight_bytes,
+            },
+            "database": { "kind": self.store.kind(), "pool": self.store.pool() },
+        })
+    }
+
+    fn ready(&self) -> Readiness {
+        // A consumer that is behind is a lag, not a reason to send spans elsewhere.
+        Readiness { reasons: self.reasons() }
+    }
+
+    fn metrics(&self, out: &mut String) {
+        self.counters.write_prometheus(out);
+        let used = self.log.used();
+        let head = self.log.head();
+        for (metric, value) in [
+            ("head_spans", head.0),
+            ("tail_spans", self.log.tail().0),
+            ("bytes", used.bytes),
+            ("budget_bytes", used.budget_bytes),
+            ("segments", used.segments as u64),
+        ] {
+            let _ = writeln!(out, "# TYPE emberd_log_{metric} gauge\nemberd_log_{metric} {value}");
+        }
+        let pool = self.store.pool();
+        for (state, value) in [("in_use", pool.in_use), ("idle", pool.idle), ("max", pool.max)] {
+            let _ = writeln!(out, "emberd_pool_connections{{state=\"{state}\"}} {value}");
+        }
+        for progress in &self.consumers {
+            progress.metrics(head, out);
+        }
+    }
+}

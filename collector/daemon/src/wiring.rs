@@ -1,0 +1,206 @@
+//! The wiring: every room is built here, in the order in which they need each other, and stopped in the order in which data flows.
+//!
+//! A span's way: [`Doors`] append to the [`DiskLog`]; each consumer reads it with a [`Reader`](emberd_log::Reader) of its own and keeps a
+//! cursor of its own; the [`Store`] holds what the recorder makes of it; the [`Api`] shows it.
+//!
+//! Promise: ports are bound before anything runs, so a bad one fails at once; a constructor never spawns; whatever ends by itself ends
+//! all of emberd, loudly.
+//! Kept by: `tests/it/stopping.rs`, `tests/it/kill.rs`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use emberd_api::Api;
+use emberd_consumers::quarantine::Quarantine;
+use emberd_consumers::{Progress, recorder};
+use emberd_intake::Doors;
+use emberd_log::{DiskLog, Log, Recovery};
+use emberd_model::Offset;
+use emberd_store::{Store, Writer};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::rooms::Rooms;
+use crate::run_file::RunFile;
+use crate::view::Board;
+use crate::world::World;
+
+/// How long consumers may go on after the doors are closed: the rest of systemd's usual half minute.
+const CONSUMERS_DEADLINE: Duration = Duration::from_secs(12);
+
+/// Everything, built and bound, not yet running.
+pub(crate) struct Daemon {
+    data_dir: PathBuf,
+    doors: Doors,
+    log: Arc<DiskLog>,
+    store: Store,
+    consumers: Vec<Consumer>,
+    api: Api,
+    addresses: Addresses,
+}
+
+/// Where emberd listens, as bound.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Addresses {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) api: SocketAddr,
+}
+
+/// What reads the log.
+pub(crate) struct Consumer {
+    progress: Arc<Progress>,
+    pub(crate) run: Run,
+}
+
+pub(crate) enum Run {
+    Recorder(Box<recorder::Recorder>),
+}
+
+/// Builds everything, in the order in which the rooms need each other.
+pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyhow::Result<Daemon> {
+    let data_dir = std::path::absolute(&config.data_dir)?;
+    std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
+    let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
+    report(&recovery);
+    let store = Store::connect(config.store.room(&data_dir)).await?; // what we know
+    store.migrate_up().await.context("cannot bring the database's tables up")?;
+
+    let doors = Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
+    let doors_at = doors.addresses();
+    let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
+    let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
+
+    let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
+    let board = Board::new(log.clone(), store.clone(), doors.counters(), progress, world.clock.clone());
+    let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone()).context("cannot bind the API")?;
+    let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
+    Ok(Daemon { data_dir, doors, log, store, consumers, api, addresses })
+}
+
+/// What the consumers are built from.
+struct Parts<'a> {
+    config: &'a Config,
+    world: &'a World,
+    data_dir: &'a Path,
+    log: &'a Arc<DiskLog>,
+    store: &'a Store,
+}
+
+impl Parts<'_> {
+    fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
+        let quarantine = Quarantine::open(&self.data_dir.join("quarantine")).context("cannot open the quarantine")?;
+        let mut consumers = Vec::new();
+        if self.config.recorder.enabled {
+            consumers.push(self.recorder(&quarantine)?);
+        }
+        Ok(consumers)
+    }
+
+    fn recorder(&self, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
+        let progress = Arc::new(Progress::new(recorder::NAME));
+        let settings = &self.config.recorder;
+        // Until the database says where its cursor stands, nothing may go.
+        self.log.register(recorder::NAME, self.log.tail());
+        let run = recorder::Recorder::new(
+            recorder::Config {
+                writer: log_name(&self.data_dir.join("log"))?,
+                reading: settings.reading(),
+                prices: settings.prices()?,
+                root_wait: settings.root_wait,
+                quiet: settings.quiet,
+            },
+            self.log.reader(self.log.tail()),
+            self.store.clone(),
+            quarantine.clone(),
+            self.world.clock.clone(),
+            progress.clone(),
+            self.passed(recorder::NAME),
+        );
+        Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
+    }
+
+    /// Tells the log how far a consumer is, so that it can let go of what all have passed.
+    fn passed(&self, consumer: &str) -> impl Fn(Offset) + Send + Sync + 'static {
+        let (log, consumer) = (self.log.clone(), consumer.to_owned());
+        move |cursor| log.passed(&consumer, cursor)
+    }
+}
+
+/// The log's own name, made with it and kept in it: the recorder's cursor in the database belongs to this name, so that a new log in
+/// the old place is not taken for the old one.
+fn log_name(dir: &Path) -> anyhow::Result<Writer> {
+    let path = dir.join("name");
+    if !path.exists() {
+        let temp = dir.join("name.tmp");
+        std::fs::write(&temp, uuid::Uuid::new_v4().simple().to_string())?;
+        std::fs::File::open(&temp)?.sync_all()?;
+        std::fs::rename(&temp, &path)?;
+        std::fs::File::open(dir)?.sync_all()?;
+    }
+    let name = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Writer::new(name.trim()))
+}
+
+fn report(recovery: &Recovery) {
+    tracing::info!(head = %recovery.head, tail = %recovery.tail, segments = recovery.segments, took = ?recovery.took, "the log is open");
+    if recovery.torn_bytes > 0 {
+        tracing::info!(bytes = recovery.torn_bytes, "a write that nobody was told of was cut off");
+    }
+    for damage in &recovery.damaged {
+        tracing::error!(?damage, "spans that were acknowledged cannot be read any more");
+    }
+}
+
+/// Which parts of emberd run in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Roles {
+    /// Forwarding and recording.
+    pub(crate) consume: bool,
+}
+
+impl Daemon {
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { data_dir, doors, log, store, consumers, api, addresses } = self;
+        let [stop_doors, stop_consumers, stop_api] = std::array::from_fn(|_| CancellationToken::new());
+        let mut rooms = Rooms::default();
+        let doors = rooms.spawn("intake", { let stop = stop_doors.clone(); async move { Ok(doors.run(stop).await?) } });
+        let consumers: Vec<_> = consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
+        let api = rooms.spawn("api", { let stop = stop_api.clone(); async move { Ok(api.run(stop).await?) } });
+        let run_file = RunFile::write(&data_dir, &addresses)?;
+        tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
+
+        let failed = tokio::select! {
+            () = stop.cancelled() => None,
+            (name, ended) = rooms.any_ends() => Some(ended.err().unwrap_or_else(|| anyhow!("{name} ended by itself")).context(name)),
+            error = log.failed() => Some(anyhow::Error::new(error).context("the disk failed: nothing more is acknowledged")),
+        };
+        if let Some(error) = &failed {
+            tracing::error!(error = format!("{error:#}"), "stopping: a part of emberd ended");
+        }
+
+        stop_doors.cancel();
+        rooms.ended(&[doors]).await; // new requests: UNAVAILABLE; those inside get their true answer
+        log.seal().await; // no more appends; readers come to an end
+        if tokio::time::timeout(CONSUMERS_DEADLINE, rooms.ended(&consumers)).await.is_err() {
+            tracing::info!(behind = ?rooms.names(&consumers), "stopping consumers that are behind; they go on from their cursors");
+        }
+        stop_consumers.cancel(); // finish the batch in hand, commit the cursor
+        rooms.ended(&consumers).await;
+        stop_api.cancel(); // last, so that an operator can watch the drain
+        rooms.ended(&[api]).await;
+        store.close().await;
+        drop(run_file);
+        tracing::info!(head = %log.head(), "emberd has stopped");
+        failed.map_or(Ok(()), Err)
+    }
+}
