@@ -49,12 +49,16 @@ fn copy<'c>(
     {
         let field = reader.at;
         let Ok(inner) = next_element(&mut reader, *number) else { break };
-        if place.start == field && (reader.at..=bytes.len()).contains(&place.end) {
+        if place.start == field {
+            // The place may be that of several neighbours.
+            while reader.at < place.end && next_element(&mut reader, *number).is_ok() {}
+            if reader.at != place.end {
+                break;
+            }
             out.extend_from_slice(&bytes[copied..field]);
             if let Some(to) = to {
                 write::bytes(out, *number, to);
             }
-            reader.at = place.end;
             copied = reader.at;
             edits.next();
         } else if let Some(inner) = inner

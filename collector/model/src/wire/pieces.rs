@@ -1,5 +1,6 @@
 //! The fields of a message, and messages that lie in several pieces: what the views are made of.
 
+use super::Malformed;
 use super::read::{self, FIXED32, FIXED64, LENGTH, Reader, VARINT};
 
 /// Text, empty if it is not UTF-8: none such passes the walk.
@@ -29,20 +30,30 @@ impl std::fmt::Debug for Fields<'_> {
 impl<'a> Fields<'a> {
     /// The next occurrence of the message that is field `number`, and where its key stands.
     pub(super) fn next_message(&mut self, number: u32) -> Option<(usize, Reader<'a>)> {
-        let reader = &mut self.0;
-        while !reader.is_done() {
-            let from = reader.at;
-            let key = reader.key().ok()?;
-            if key == read::key(number, LENGTH) {
-                return Some((from, reader.message().ok()?));
+        self.unless_malformed(|reader| {
+            while !reader.is_done() {
+                let from = reader.at;
+                let key = reader.key()?;
+                if key == read::key(number, LENGTH) {
+                    return Ok(Some((from, reader.message()?)));
+                }
+                reader.skip(key)?;
             }
-            reader.skip(key).ok()?;
-        }
-        None
+            Ok(None)
+        })
     }
 
     fn next_payload(&mut self, number: u32) -> Option<&'a [u8]> {
         self.next_message(number).map(|(_, message)| &message.bytes[message.at..])
+    }
+
+    /// Where the bytes stop making sense the message ends.
+    #[inline(always)]
+    fn unless_malformed<T>(&mut self, read: impl FnOnce(&mut Reader<'a>) -> Result<Option<T>, Malformed>) -> Option<T> {
+        read(&mut self.0).unwrap_or_else(|_| {
+            self.0.at = self.0.bytes.len();
+            None
+        })
     }
 }
 
@@ -51,22 +62,23 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<(u32, Value<'a>)> {
-        let reader = &mut self.0;
-        while !reader.is_done() {
-            let key = reader.key().ok()?;
-            let value = match key & 7 {
-                VARINT => Value::Varint(reader.varint().ok()?),
-                FIXED64 => Value::Fixed64(reader.fixed64().ok()?),
-                LENGTH => Value::Bytes(reader.payload().ok()?),
-                FIXED32 => Value::Fixed32(reader.fixed32().ok()?),
-                _ => {
-                    reader.skip(key).ok()?;
-                    continue;
-                }
-            };
-            return Some((key >> 3, value));
-        }
-        None
+        self.unless_malformed(|reader| {
+            while !reader.is_done() {
+                let key = reader.key()?;
+                let value = match key & 7 {
+                    VARINT => Value::Varint(reader.varint()?),
+                    FIXED64 => Value::Fixed64(reader.fixed64()?),
+                    LENGTH => Value::Bytes(reader.payload()?),
+                    FIXED32 => Value::Fixed32(reader.fixed32()?),
+                    _ => {
+                        reader.skip(key)?;
+                        continue;
+                    }
+                };
+                return Ok(Some((key >> 3, value)));
+            }
+            Ok(None)
+        })
     }
 }
 

@@ -60,7 +60,6 @@ impl<'a> Iterator for Spans<'a> {
             }
             let (_, resource_spans) = self.request.next_message(1)?;
             self.resource = Some((Fields(resource_spans), ResourceView::new(resource_spans, self.resources)));
-            self.scope = None;
             self.resources += 1;
         }
     }

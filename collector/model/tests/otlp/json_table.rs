@@ -100,6 +100,7 @@ fn what_is_not_json_is_an_error_with_its_place() {
         (b"{\"a\":\"\\ud800\"}", "half of a surrogate pair", 1, 7),
         (b"{\"a\":\"\\ud800x\"}", "half of a surrogate pair", 1, 7),
         (b"{\"a\":\"\\ud800\\u0041\"}", "half of a surrogate pair", 1, 7),
+        (b"{\"a\":\"\\ud800\\ue000\"}", "half of a surrogate pair", 1, 7),
         (b"{\"a\":\"\\udc00\"}", "half of a surrogate pair", 1, 7),
         (b"{\"a\":\"\\ud800\\ud800\"}", "half of a surrogate pair", 1, 7),
         (b"{\"a\":1 /* no */}", "expected a comma or the end of the object", 1, 8),

@@ -1,9 +1,11 @@
 //! Bad input, row by row: what is malformed, what costs a span, what is taken as it is.
 
 use emberd_model::Flags;
-use emberd_model::wire::{Checked, Limits, Malformed, check, spans, without_rejected};
+use emberd_model::wire::{Change, Checked, Limits, Malformed, check, edited, spans, without_rejected};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
+
+use crate::views::{by_prost, by_views};
 
 /// A field of wire type 2.
 fn field(number: u64, payload: impl AsRef<[u8]>) -> Vec<u8> {
@@ -229,6 +231,65 @@ fn a_bad_resource_or_scope_costs_its_spans() {
     }
 }
 
+/// A rejected span at the end of one scope and a rejected scope behind it are two things to leave out.
+#[test]
+fn neighbours_in_different_messages_are_left_out_each_for_itself() {
+    let (good, bad) = (field(2, span_with(&[])), field(2, span_with(&field(1, [1; 3]))));
+    let scopes = |scopes: &[Vec<u8>]| field(1, scopes.iter().flat_map(|spans| field(2, spans)).collect::<Vec<u8>>());
+    for (request, left) in [
+        (scopes(&[[&good[..], &bad].concat(), bad.clone()]), scopes(&[good.clone()])),
+        (scopes(&[bad.clone(), [&bad[..], &good].concat()]), scopes(&[good.clone()])),
+        (scopes(&[bad.clone(), bad.repeat(2), good.clone(), bad.clone()]), scopes(&[good.clone()])),
+        ([scopes(&[good.clone(), bad.clone()]), scopes(&[bad.clone()])].concat(), scopes(&[good.clone()])),
+        (
+            [scopes(&[[&good[..], &bad, &bad, &good].concat()]), scopes(&[bad.clone()])].concat(),
+            scopes(&[good.repeat(2)]),
+        ),
+    ] {
+        assert_eq!(without_rejected(&request, &Limits::default()), left);
+    }
+}
+
+/// Changes whose places are none are not made, wherever they point.
+#[test]
+fn changes_that_have_no_place_are_not_made() {
+    let request = request_of(&[span_with(&[]), span_with(&[])]);
+    let place = spans(&request).next().unwrap().span.place();
+    for place in [
+        place.start..place.end + 1,
+        place.start..request.len() + 1,
+        place.start..usize::MAX,
+        place.start + 1..place.end,
+        place.start..place.start,
+        request.len()..request.len() + 5,
+        usize::MAX..usize::MAX,
+    ] {
+        let change = Change { place: place.clone(), to: Some(b"new".to_vec()) };
+        assert_eq!(edited(&request, &[change]), request, "{place:?}");
+    }
+}
+
+/// Members of a value that repeat, in every order and in one piece or two, read as protobuf merges them.
+#[test]
+fn values_in_pieces_are_merged_as_prost_merges_them() {
+    let member = |kind: usize, index: usize| match kind {
+        0 => field(5, field(1, field(1, format!("array {index}")))),
+        1 => field(6, field(1, field(1, format!("key {index}")))),
+        _ => field(1, format!("text {index}")),
+    };
+    for order in 0..3_usize.pow(6) {
+        let members: Vec<Vec<u8>> =
+            (0..6).map(|index| member(order / 3_usize.pow(index) % 3, index as usize)).collect();
+        for split in 0..=6 {
+            let (one, other) = members.split_at(split);
+            let pair = [field(2, one.concat()), field(1, "k"), field(2, other.concat())].concat();
+            let request = request_with(&field(9, pair));
+            let decoded = ExportTraceServiceRequest::decode(&request[..]).unwrap();
+            assert_eq!(by_views(&request), by_prost(decoded), "{order} split at {split}");
+        }
+    }
+}
+
 /// With no span to reject, a resource that no one can decode condemns the request: nothing else would keep it from the
 /// log.
 #[test]
@@ -343,6 +404,7 @@ fn what_phoenix_stumbles_over_is_flagged() {
         (true, span_attribute(&key_of_dots(33), &text("v"))),
         (true, span_attribute(&key_of_dots(2_000), &text("v"))),
         (true, span_attribute(&format!("llm.{}", key_of_dots(33)), &text("v"))),
+        (true, span_attribute(&format!("llm.token_count.{}", key_of_dots(33)), &int(1))),
         (true, span_attribute("gen_ai.system", &text("openai"))),
         (true, span_attribute("llm.usage.total_tokens", &int(3))),
         (true, span_attribute("llm.request.type", &text("chat"))),
@@ -353,6 +415,9 @@ fn what_phoenix_stumbles_over_is_flagged() {
         let found = checked(&request_with(&extra));
         assert_eq!((found.spans, found.flags.has(Flags::MEND)), (3, mend), "{:?}", String::from_utf8_lossy(&extra));
     }
+    let resource = field(1, attribute("openinference.project.name", &text("a\0b")));
+    let under_it = field(1, [&resource[..], &field(2, field(2, span_with(&[])))].concat());
+    assert!(checked(&under_it).flags.has(Flags::MEND), "a resource's text goes wherever its spans go");
     let rejected = request_with(&[span_attribute("gen_ai.system", &text("openai")), field(1, [1; 3])].concat());
     assert_eq!(checked(&rejected).flags, Flags::default(), "a rejected span is not mended");
 }
@@ -380,6 +445,8 @@ fn the_fast_way_and_the_general_way_agree() {
     // The second byte of a length goes on: the fast way must not take it for the end.
     let pair = [&key[..], b"\x12\x87\x80\x00", &field(1, "abcde")].concat();
     assert_eq!(checked(&request_with(&field(9, &pair))).spans, 3);
+    let pair = [b"\x0a\x80\x80\x01", &b"k".repeat(16_383)[..], &field(2, field(1, "v"))].concat();
+    assert!(check(&request_with(&field(9, &pair)), &Limits::default()).is_err(), "a key of 16384 bytes, one too many");
     let pair = [&key[..], b"\x12\x87\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", &field(1, "abcde")].concat();
     assert_eq!(malformed(&request_with(&field(9, &pair))).what, "varint of more than 64 bits");
 }
