@@ -91,3 +91,6 @@ impl CursorFile {
         (text == self.line(cursor)).then_some(cursor)
     }
 }
+
+#[cfg(test)]
+mod tests;

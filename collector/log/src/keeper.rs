@@ -144,6 +144,7 @@ impl Keeper {
         loop {
             let used = lock(&self.shelf).file_bytes();
             if used.saturating_add(wanted) <= self.bounds.budget_bytes {
+                self.spare_at_most(self.bounds.budget_bytes - used - wanted);
                 break;
             }
             if !self.free_one(Duration::ZERO, now) {
@@ -165,6 +166,17 @@ impl Keeper {
         }
         let segment = self.next_id;
         self.next.take().ok_or(Refusal::Disk { segment, source: io::ErrorKind::NotFound.into() })
+    }
+
+    /// Removes spares beyond so many bytes: they must not take what segments need.
+    fn spare_at_most(&mut self, bytes: u64) {
+        // The first one becomes the segment after the next, and that is not counted to the budget.
+        while self.spares.len() as u64 > 1 + bytes / self.bounds.segment_bytes {
+            let Some(spare) = self.spares.pop_back() else { return };
+            if let Err(error) = self.disk.remove(&spare_path(&self.bounds.dir, spare)) {
+                tracing::warn!(segment = spare.0, %error, "a spare file could not be removed");
+            }
+        }
     }
 
     /// Makes the next segment large enough for one entry that is larger than segments are. Says whether it is.

@@ -42,6 +42,7 @@ struct State {
     faults: fault::Faults,
     moments: Option<Vec<Moment>>,
     calls: u64,
+    bytes_read: u64,
     space: Option<u64>,
 }
 
@@ -105,6 +106,12 @@ impl SimDisk {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// How many bytes were read.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
     }
 
     /// This very moment.
@@ -301,6 +308,7 @@ impl File for Handle {
         let there = current.get(at as usize..).unwrap_or_default();
         let some = there.len().min(bytes.len()).min(most);
         bytes[..some].copy_from_slice(&there[..some]);
+        state.bytes_read += some as u64;
         Ok(some)
     }
 
