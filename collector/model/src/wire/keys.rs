@@ -1,15 +1,11 @@
 //! OTLP's field keys: the number and the wire type of each field, as `trace.proto`, `common.proto` and `resource.proto`
 //! give them.
 
-use super::read::{FIXED32, FIXED64, LENGTH, VARINT, key};
-
 macro_rules! keys {
     ($($message:ident { $($name:ident = $number:literal $wire:ident;)* })*) => {
         $(pub(super) mod $message {
-            use super::{FIXED32, FIXED64, LENGTH, VARINT, key};
-            #[allow(dead_code, reason = "each message uses those wire types that it has")]
-            const WIRE_TYPES: [u32; 4] = [VARINT, FIXED64, LENGTH, FIXED32];
-            $(pub(in super::super) const $name: u32 = key($number, $wire);)*
+            use super::super::read;
+            $(pub(in super::super) const $name: u32 = read::key($number, read::$wire);)*
             /// The fields that this message knows, as bits of their numbers.
             pub(in super::super) const KNOWN: u32 = 0 $(| 1 << $number)*;
         })*

@@ -234,17 +234,14 @@ fn a_bad_resource_or_scope_costs_its_spans() {
 /// A rejected span at the end of one scope and a rejected scope behind it are two things to leave out.
 #[test]
 fn neighbours_in_different_messages_are_left_out_each_for_itself() {
-    let (good, bad) = (field(2, span_with(&[])), field(2, span_with(&field(1, [1; 3]))));
-    let scopes = |scopes: &[Vec<u8>]| field(1, scopes.iter().flat_map(|spans| field(2, spans)).collect::<Vec<u8>>());
+    let (good, bad) = (&field(2, span_with(&[]))[..], &field(2, span_with(&field(1, [1; 3])))[..]);
+    let scopes = |scopes: &[&[u8]]| field(1, scopes.iter().flat_map(|spans| field(2, spans)).collect::<Vec<u8>>());
     for (request, left) in [
-        (scopes(&[[&good[..], &bad].concat(), bad.clone()]), scopes(&[good.clone()])),
-        (scopes(&[bad.clone(), [&bad[..], &good].concat()]), scopes(&[good.clone()])),
-        (scopes(&[bad.clone(), bad.repeat(2), good.clone(), bad.clone()]), scopes(&[good.clone()])),
-        ([scopes(&[good.clone(), bad.clone()]), scopes(&[bad.clone()])].concat(), scopes(&[good.clone()])),
-        (
-            [scopes(&[[&good[..], &bad, &bad, &good].concat()]), scopes(&[bad.clone()])].concat(),
-            scopes(&[good.repeat(2)]),
-        ),
+        (scopes(&[&[good, bad].concat(), bad]), scopes(&[good])),
+        (scopes(&[bad, &[bad, good].concat()]), scopes(&[good])),
+        (scopes(&[bad, &bad.repeat(2), good, bad]), scopes(&[good])),
+        ([scopes(&[good, bad]), scopes(&[bad])].concat(), scopes(&[good])),
+        ([scopes(&[&[good, bad, bad, good].concat()]), scopes(&[bad])].concat(), scopes(&[&good.repeat(2)])),
     ] {
         assert_eq!(without_rejected(&request, &Limits::default()), left);
     }
