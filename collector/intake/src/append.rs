@@ -90,21 +90,32 @@ impl Strays {
         (send, Self { come, inside: FuturesUnordered::new() })
     }
 
-    /// Sees appends to their end until `done`, then those that are left.
-    pub(crate) async fn run_until(&mut self, done: impl Future<Output = ()>) {
-        tokio::pin!(done);
-        let mut is_done = false;
+    /// Sees appends to their end while `work` goes on.
+    pub(crate) async fn run_until<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
         loop {
             tokio::select! {
-                biased;
+                done = &mut work => return done,
                 Some(stray) = self.come.recv() => self.inside.push(stray),
                 Some(_decided) = self.inside.next(), if !self.inside.is_empty() => {}
-                () = &mut done, if !is_done => is_done = true,
-                else => return,
             }
-            if is_done && self.inside.is_empty() && self.come.is_empty() {
+        }
+    }
+
+    /// Sees those that are left to their end.
+    pub(crate) async fn finish(&mut self) {
+        loop {
+            while let Ok(stray) = self.come.try_recv() {
+                self.inside.push(stray);
+            }
+            if self.inside.next().await.is_none() {
                 return;
             }
         }
+    }
+
+    /// How many are not decided yet.
+    pub(crate) fn undecided(&self) -> usize {
+        self.inside.len() + self.come.len()
     }
 }

@@ -12,6 +12,7 @@ use emberd_model::Clock;
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::append::Strays;
@@ -51,12 +52,14 @@ impl Serving {
     }
 }
 
-/// Some connections or requests did not end in time and were cut off. What they had appended stays.
+/// Not all that was inside ended in time. What had been appended stays; who waited for an answer gets none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{connections} connections did not close within {after:?}")]
+#[error("after {after:?}, {connections} connections are open and {appends} appends of clients that left are undecided")]
 pub struct Unclosed {
-    /// How many.
+    /// Connections that were cut off.
     pub connections: usize,
+    /// Appends that the log had not decided on, and for which no client waits any more.
+    pub appends: usize,
     /// How long they had.
     pub after: Duration,
 }
@@ -110,12 +113,13 @@ impl Doors {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Unclosed> {
         let Self { grpc, http, intake, mut strays, .. } = self;
         let lines = Lines::new(&intake.config, Arc::clone(&intake.counters));
-        let finished = CancellationToken::new();
-        let serve = async {
+        let within = intake.config.close_timeout;
+        let serving = async {
             let announce = async {
                 stop.cancelled().await;
                 intake.stopping.store(true, Ordering::Relaxed);
                 lines.close();
+                Instant::now() + within
             };
             let inside = Arc::clone(&intake);
             let grpc = lines.serve(
@@ -133,30 +137,32 @@ impl Doors {
                     async move { Ok::<_, Infallible>(http::serve(&intake, request).await) }
                 }),
             );
-            let ((), grpc, http) = tokio::join!(announce, grpc, http);
-            let closed = close(&lines, [grpc, http], intake.config.close_timeout).await;
-            finished.cancel();
-            closed
+            let (deadline, grpc, http) = tokio::join!(announce, grpc, http);
+            (deadline, close(&lines, [grpc, http], deadline).await)
         };
-        let (closed, ()) = tokio::join!(serve, strays.run_until(finished.cancelled()));
-        closed
+        let (deadline, connections) = strays.run_until(serving).await;
+        let _ = tokio::time::timeout_at(deadline, strays.finish()).await;
+        match (connections, strays.undecided()) {
+            (0, 0) => Ok(()),
+            (connections, appends) => Err(Unclosed { connections, appends, after: within }),
+        }
     }
 }
 
-/// Waits for connections and their requests to end; cuts off those that do not.
-async fn close(lines: &Lines, mut open: [JoinSet<()>; 2], within: Duration) -> Result<(), Unclosed> {
-    let ended = tokio::time::timeout(within, async {
+/// Waits for connections and their requests to end; cuts off those that do not, and says how many.
+async fn close(lines: &Lines, mut open: [JoinSet<()>; 2], deadline: Instant) -> usize {
+    let ended = tokio::time::timeout_at(deadline, async {
         for connections in &mut open {
             while connections.join_next().await.is_some() {}
         }
         lines.quiet().await;
     });
     if ended.await.is_ok() {
-        return Ok(());
+        return 0;
     }
-    let connections = open.iter().map(JoinSet::len).sum();
+    let left = open.iter().map(JoinSet::len).sum();
     for connections in &mut open {
         connections.shutdown().await;
     }
-    Err(Unclosed { connections, after: within })
+    left
 }

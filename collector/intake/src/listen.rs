@@ -103,26 +103,23 @@ impl Lines {
         S::Future: Send + 'static,
     {
         let mut open = JoinSet::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.closing.cancelled() => return open,
-                Some(_ended) = open.join_next(), if !open.is_empty() => {}
-                (stream, place) = self.accept(&listener) => {
-                    open.spawn(self.clone().converse(stream, place, service.clone()));
-                }
-            }
+        while let Some((stream, place)) = self.closing.run_until_cancelled(self.accept(&listener)).await {
+            while open.try_join_next().is_some() {}
+            open.spawn(self.clone().converse(stream, place, service.clone()));
         }
+        open
     }
 
-    /// The next connection, once there is a place for it.
+    /// The next connection, once there is a place for it. A door takes a place only for someone who is there: both share them.
     async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
         let mut pause = PAUSE;
         loop {
-            // Never closed, so this does not fail; if it did, nothing would be accepted.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { std::future::pending().await };
             match listener.accept().await {
-                Ok((stream, _peer)) => return (stream, place),
+                Ok((stream, _peer)) => match Arc::clone(&self.places).acquire_owned().await {
+                    Ok(place) => return (stream, place),
+                    // Never closed; if it were, there would be no more places.
+                    Err(_closed) => std::future::pending().await,
+                },
                 Err(error) => {
                     self.counters.accept_error();
                     if pause == PAUSE {
