@@ -110,7 +110,9 @@ impl DiskLog {
         let log = Arc::new(Self {
             dir: dir.clone(),
             budget_bytes: config.budget_bytes,
-            entry_bytes_max: (config.entry_bytes_max as u64).min(ENTRY_BYTES_MAX).min(entry_bytes_max(config.budget_bytes)),
+            entry_bytes_max: (config.entry_bytes_max as u64)
+                .min(ENTRY_BYTES_MAX)
+                .min(entry_bytes_max(config.budget_bytes)),
             disk,
             clock,
             shelf,

@@ -87,8 +87,7 @@ impl Engine {
         let salt = (self.salts)();
         let active = self.writer.begin(prepared, salt);
         let (base, file_bytes) = (active.base, active.file_bytes);
-        let segment =
-            Segment { id: active.id, salt, base, end: base, file_bytes, written_bytes: 0, passed_at: None };
+        let segment = Segment { id: active.id, salt, base, end: base, file_bytes, written_bytes: 0, passed_at: None };
         lock(&self.shelf).begin(segment);
     }
 

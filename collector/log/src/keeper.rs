@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -192,7 +192,7 @@ impl Keeper {
     }
 
     /// Makes a file that was written once from end to end, under its final name.
-    fn prepare(&self, path: &PathBuf) -> io::Result<()> {
+    fn prepare(&self, path: &Path) -> io::Result<()> {
         let temp = temp_path(&self.bounds.dir);
         drop(self.disk.create(&temp, Access::Write)?);
         let mut file = SegmentFile::open(&*self.disk, temp.clone(), self.bounds.durability)?;

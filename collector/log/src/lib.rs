@@ -6,7 +6,7 @@
 //!
 //! - [`log`]: the traits that other rooms see. [`config`], [`error`]: what goes in, what can go wrong.
 //! - [`disk_log`]: [`DiskLog`], the log in a directory. [`cursor`]: [`CursorFile`], where a consumer without a database of its
-//!   own keeps its place.
+//!   own keeps its place. [`inspect`]: what lies in a directory, for the command line.
 //! - [`disk`]: the calls that touch a disk, and the real one. [`sim`]: one that loses power on demand.
 //!
 //! Not here: what a batch means (`emberd-model`), who may append (`emberd-intake`), what a consumer does with a batch.
@@ -20,6 +20,7 @@ pub mod disk_log;
 mod engine;
 pub mod error;
 mod format;
+pub mod inspect;
 mod keeper;
 pub mod log;
 mod queue;

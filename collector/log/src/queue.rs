@@ -239,7 +239,9 @@ impl Future for Pending {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         let mut waiting = lock(&self.answers.0);
         if let Some(answers) = &mut waiting.answers {
-            return Poll::Ready(answers.get_mut(self.place).and_then(Option::take).unwrap_or(Err(AppendError::Stopping)));
+            return Poll::Ready(
+                answers.get_mut(self.place).and_then(Option::take).unwrap_or(Err(AppendError::Stopping)),
+            );
         }
         if waiting.wakers.len() <= self.place {
             waiting.wakers.resize(self.place + 1, None);

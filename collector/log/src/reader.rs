@@ -97,7 +97,7 @@ impl DiskReader {
                 self.under_way = None;
                 return Ok(self.given(batches));
             }
-            if let Some(batches) = self.from_disk(max_bytes, tip.head).await? {
+            if let Some(batches) = self.read_disk(max_bytes, tip.head).await? {
                 return Ok(self.given(batches));
             }
         }
@@ -118,7 +118,7 @@ impl DiskReader {
     }
 
     /// The next batches on disk; none if what is there must be looked at again.
-    async fn from_disk(&mut self, max_bytes: usize, head: Offset) -> Result<Option<Vec<Batch>>, ReadError> {
+    async fn read_disk(&mut self, max_bytes: usize, head: Offset) -> Result<Option<Vec<Batch>>, ReadError> {
         let piece = match &mut self.under_way {
             Some(piece) => piece,
             None => {

@@ -70,20 +70,25 @@ pub(crate) struct Recovered {
 }
 
 /// A file that is named like a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentName {
+    pub(crate) id: SegmentId,
+    pub(crate) len: u64,
+}
+
 #[derive(Debug)]
 struct Candidate {
-    id: SegmentId,
-    len: u64,
+    name: SegmentName,
     head: Head,
 }
 
 /// What is known of a segment once it was looked at.
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    id: SegmentId,
+pub(crate) struct Known {
+    pub(crate) id: SegmentId,
     len: u64,
-    salt: u64,
-    base: Offset,
+    pub(crate) salt: u64,
+    pub(crate) base: Offset,
     /// Whether the header says so, or the first commit: else something may be missing before it.
     base_is_sure: bool,
 }
@@ -108,7 +113,7 @@ pub(crate) fn recover(
     let began = Instant::now();
     let mut recovery = Recovering { disk: &**disk, dir, report: Recovery::default() };
     let (mut candidates, spares) = recovery.list()?;
-    let newest = candidates.iter().map(|c| c.id).chain(spares.iter().map(|(id, _)| *id)).max();
+    let newest = candidates.iter().map(|candidate| candidate.name.id).chain(spares.iter().map(|(id, _)| *id)).max();
     let next_id = SegmentId(newest.map_or(1, |id| id.0 + 1));
 
     let mut blank = Vec::new();
@@ -117,8 +122,8 @@ pub(crate) fn recover(
         end = recovery.end_of(&last)?;
         match (&end, last.head) {
             (Some(_), _) => break,
-            (None, Head::Foreign) => recovery.report.unknown.push(file_name(last.id)),
-            (None, _) => blank.push(last),
+            (None, Head::Foreign) => recovery.report.unknown.push(file_name(last.name.id)),
+            (None, _) => blank.push(last.name),
         }
     }
     let mut segments = recovery.closed(candidates, end.as_ref().map(|end| end.known))?;
@@ -176,13 +181,15 @@ impl Recovering<'_> {
         let (mut candidates, mut spares) = (Vec::new(), Vec::new());
         for file in listed {
             match Named::of(&file.name) {
-                Named::Segment(id) => candidates.push(Candidate { id, len: file.len, head: self.head(id)? }),
+                Named::Segment(id) => {
+                    candidates.push(Candidate { name: SegmentName { id, len: file.len }, head: self.head(id)? })
+                }
                 Named::Spare(id) => spares.push((id, file.len)),
                 Named::Own => {}
                 Named::Unknown => self.report.unknown.push(file.name),
             }
         }
-        candidates.sort_by_key(|candidate| candidate.id);
+        candidates.sort_by_key(|candidate| candidate.name.id);
         spares.sort();
         Ok((candidates, spares))
     }
@@ -194,19 +201,17 @@ impl Recovering<'_> {
         let read = read_full_at(&*file, &mut bytes, 0).map_err(self.failed("read", path.clone()))?;
         match Head::decode(&bytes[..read]) {
             Head::Future(version) => Err(OpenError::FutureVersion { path, version, known: VERSION }),
-            // The header is from the file's last life: under this name nothing was written yet.
-            Head::Segment(head) if head.segment != id => Ok(Head::Blank),
             head => Ok(head),
         }
     }
 
     /// Where a segment ends; none if nothing in it is readable.
     fn end_of(&self, candidate: &Candidate) -> Result<Option<End>, OpenError> {
-        let path = self.path(candidate.id);
+        let path = self.path(candidate.name.id);
         let read = || -> io::Result<Option<End>> {
             let file = self.disk.open(&path, Access::Read)?;
-            let mut window = Window::new(&*file, candidate.len, CHUNK_BYTES);
-            let Some((known, headed)) = know(candidate, &mut window)? else { return Ok(None) };
+            let mut window = Window::new(&*file, candidate.name.len, CHUNK_BYTES);
+            let Some((known, headed)) = know(candidate.name, candidate.head, &mut window)? else { return Ok(None) };
             let last = scan::last_commit(&mut window, known.id, known.salt)?;
             Ok((headed || last.is_some()).then_some(End { known, headed, last }))
         };
@@ -219,8 +224,9 @@ impl Recovering<'_> {
         let mut after = newest;
         for candidate in candidates.into_iter().rev() {
             let known = self.known(&candidate)?;
-            let (Some(known), Some(next)) = (known.filter(|k| after.is_some_and(|next| k.base <= next.base)), after) else {
-                self.report.unknown.push(file_name(candidate.id));
+            let (Some(known), Some(next)) = (known.filter(|k| after.is_some_and(|next| k.base <= next.base)), after)
+            else {
+                self.report.unknown.push(file_name(candidate.name.id));
                 continue;
             };
             let mut end = next.base;
@@ -248,14 +254,11 @@ impl Recovering<'_> {
     }
 
     fn known(&self, candidate: &Candidate) -> Result<Option<Known>, OpenError> {
-        let path = self.path(candidate.id);
+        let path = self.path(candidate.name.id);
         let read = || -> io::Result<Option<Known>> {
-            if let Head::Segment(head) = candidate.head {
-                return Ok(Some(known_by(candidate, head.salt, head.base, true)));
-            }
             let file = self.disk.open(&path, Access::Read)?;
-            let mut window = Window::new(&*file, candidate.len, CHUNK_BYTES);
-            Ok(know(candidate, &mut window)?.map(|(known, _)| known))
+            let mut window = Window::new(&*file, candidate.name.len, CHUNK_BYTES);
+            Ok(know(candidate.name, candidate.head, &mut window)?.map(|(known, _)| known))
         };
         read().map_err(self.failed("read", path.clone()))
     }
@@ -303,18 +306,14 @@ impl Recovering<'_> {
     }
 
     /// Of the files that hold nothing, the one that is written next; the others go.
-    fn next(
-        &self,
-        mut blank: Vec<Candidate>,
-        durability: Durability,
-    ) -> Result<Option<Prepared>, OpenError> {
-        blank.sort_by_key(|candidate| candidate.id);
+    fn next(&self, mut blank: Vec<SegmentName>, durability: Durability) -> Result<Option<Prepared>, OpenError> {
+        blank.sort_by_key(|name| name.id);
         let mut next = None;
-        for candidate in blank {
-            let path = self.path(candidate.id);
-            if next.is_none() && candidate.len >= 2 * BLOCK {
+        for name in blank {
+            let path = self.path(name.id);
+            if next.is_none() && name.len >= 2 * BLOCK {
                 let file = SegmentFile::open(self.disk, path.clone(), durability).map_err(self.failed("open", path))?;
-                next = Some(Prepared { id: candidate.id, file, file_bytes: candidate.len / BLOCK * BLOCK });
+                next = Some(Prepared { id: name.id, file, file_bytes: name.len / BLOCK * BLOCK });
             } else {
                 self.disk.remove(&path).map_err(self.failed("remove", path))?;
             }
@@ -339,18 +338,20 @@ impl Recovering<'_> {
     }
 }
 
-fn known_by(candidate: &Candidate, salt: u64, base: Offset, base_is_sure: bool) -> Known {
-    Known { id: candidate.id, len: candidate.len, salt, base, base_is_sure }
-}
-
-/// What a segment says of itself, by its header or, where that is lost, by its commits; none if neither can be read.
-fn know(candidate: &Candidate, window: &mut Window<'_>) -> io::Result<Option<(Known, bool)>> {
-    if let Head::Segment(head) = candidate.head {
-        return Ok(Some((known_by(candidate, head.salt, head.base, true), true)));
+/// What a segment says of itself, by its header or, where that is lost, by its commits, and whether the header is whole; none
+/// if neither can be read.
+pub(crate) fn know(name: SegmentName, head: Head, window: &mut Window<'_>) -> io::Result<Option<(Known, bool)>> {
+    let SegmentName { id, len } = name;
+    match head {
+        Head::Segment(head) if head.segment == id => {
+            return Ok(Some((Known { id, len, salt: head.salt, base: head.base, base_is_sure: true }, true)));
+        }
+        Head::Future(_) => return Ok(None),
+        Head::Segment(_) | Head::Blank | Head::Broken | Head::Foreign => {}
     }
-    let Some(salt) = scan::salt(window, candidate.id)? else { return Ok(None) };
-    let first = Walk::new(candidate.id, salt, Offset(0), Offset(0)).first(window)?;
-    Ok(first.map(|(at, base)| (known_by(candidate, salt, base, at == BLOCK), false)))
+    let Some(salt) = scan::salt(window, id)? else { return Ok(None) };
+    let first = Walk::new(id, salt, Offset(0), Offset(0)).first(window)?;
+    Ok(first.map(|(at, base)| (Known { id, len, salt, base, base_is_sure: at == BLOCK }, false)))
 }
 
 /// What is damaged of the part of a segment that was durable before its last commit.

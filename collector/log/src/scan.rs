@@ -11,7 +11,9 @@ use emberd_model::{Batch, Offset};
 
 use crate::disk::{File, read_full_at};
 use crate::error::SegmentId;
-use crate::format::{self, BLOCK, COMMIT_BYTES, COMMIT_MAGIC, Commit, Place, RECORD_BYTES, RECORD_MAGIC, Record, block_up};
+use crate::format::{
+    self, BLOCK, COMMIT_BYTES, COMMIT_MAGIC, Commit, Place, RECORD_BYTES, RECORD_MAGIC, Record, block_up,
+};
 
 /// What is read at once where much is read.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
@@ -185,9 +187,11 @@ impl Walk {
         self.place.at += record.bytes();
         self.expected = record.end();
         self.leave();
-        Ok(body.map(|body| match format::body_crc(&body) == record.body_crc && body.len() == record.body_bytes as usize {
-            true => Step::Batch(record.batch(body)),
-            false => Step::Damage { at, from: record.offset.max(self.wanted), to: record.end() },
+        Ok(body.map(|body| {
+            match format::body_crc(&body) == record.body_crc && body.len() == record.body_bytes as usize {
+                true => Step::Batch(record.batch(body)),
+                false => Step::Damage { at, from: record.offset.max(self.wanted), to: record.end() },
+            }
         }))
     }
 
@@ -219,7 +223,8 @@ impl Walk {
             let whole = (bytes.len() + 8).saturating_sub(COMMIT_BYTES as usize).max(8) / 8 * 8;
             let next = at + whole as u64;
             let words = bytes[..whole.min(bytes.len())].chunks(8).enumerate();
-            let candidates = words.filter(|(_, word)| word.starts_with(&RECORD_MAGIC) || word.starts_with(&COMMIT_MAGIC));
+            let candidates =
+                words.filter(|(_, word)| word.starts_with(&RECORD_MAGIC) || word.starts_with(&COMMIT_MAGIC));
             for (word, _) in candidates {
                 let place = Place { at: at + 8 * word as u64, ..self.place };
                 let follows = match found(&bytes[8 * word..], place) {

@@ -96,10 +96,6 @@ impl SegmentFile {
         self.file.len()
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Writes zeros from `from` to `to`, so that later writes overwrite blocks which the file system has already placed.
     /// Gives up with [`io::ErrorKind::Interrupted`] when told to stop.
     pub(crate) fn fill(&mut self, disk: &dyn Disk, from: u64, to: u64, stop: &AtomicBool) -> io::Result<()> {
@@ -131,7 +127,14 @@ mod tests {
         assert_eq!(Named::of("00000000000000000007.seg"), Named::Segment(SegmentId(7)));
         assert_eq!(Named::of("00000000000000000007.spare"), Named::Spare(SegmentId(7)));
         assert_eq!(Named::of("prepare.tmp"), Named::Own);
-        let others = ["7.seg", "00000000000000000007.seg.bak", "0000000000000000000+.seg", "99999999999999999999.seg", "x", "a.tmp"];
+        let others = [
+            "7.seg",
+            "00000000000000000007.seg.bak",
+            "0000000000000000000+.seg",
+            "99999999999999999999.seg",
+            "x",
+            "a.tmp",
+        ];
         for other in others {
             assert_eq!(Named::of(other), Named::Unknown, "{other}");
         }

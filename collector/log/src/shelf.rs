@@ -70,6 +70,7 @@ impl Shelf {
     }
 
     /// All segments, oldest first.
+    #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Segment> {
         self.segments.iter().copied().collect()
     }

@@ -23,10 +23,19 @@ fn a_cursor_is_old_or_new_after_a_power_cut() {
     for moment in disk.moments() {
         let done = stored.iter().rposition(|(calls, _)| *calls <= moment.calls).unwrap();
         for seed in 0..20 {
-            for way in [Survives::Nothing, Survives::Everything, Survives::Some { unit: 1, seed }, Survives::Torn { bytes: seed as usize }] {
+            for way in [
+                Survives::Nothing,
+                Survives::Everything,
+                Survives::Some { unit: 1, seed },
+                Survives::Torn { bytes: seed as usize },
+            ] {
                 let found = file(&moment.crash(way)).load().unwrap();
                 let allowed = &stored[done..stored.len().min(done + 2)];
-                assert!(allowed.iter().any(|(_, cursor)| *cursor == found), "call {}, {way:?}: {found:?}", moment.calls);
+                assert!(
+                    allowed.iter().any(|(_, cursor)| *cursor == found),
+                    "call {}, {way:?}: {found:?}",
+                    moment.calls
+                );
             }
         }
     }
@@ -60,7 +69,10 @@ fn a_damaged_cursor_is_refused() {
         for bit in 0..8 {
             disk.damage(cursor.path(), |bytes| bytes[byte] ^= 1 << bit);
             let refused = cursor.load().unwrap_err();
-            assert!(matches!(&refused, CursorError::Corrupt { path } if path == cursor.path()), "byte {byte} bit {bit}");
+            assert!(
+                matches!(&refused, CursorError::Corrupt { path } if path == cursor.path()),
+                "byte {byte} bit {bit}"
+            );
             disk.damage(cursor.path(), |bytes| bytes.clone_from(&sound));
         }
         disk.put(cursor.path(), sound[..byte].to_vec());

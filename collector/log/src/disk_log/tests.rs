@@ -7,6 +7,8 @@ use emberd_model::clock::Still;
 use emberd_model::{Batch, Offset, UnixNanos};
 use futures_util::future::join_all;
 
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::config::Durability;
 use crate::disk::RealDisk;
@@ -69,11 +71,7 @@ async fn appenders_and_readers_agree(durability: Durability) {
         async move { read(&log, from, Offset(u64::MAX), max_bytes).await }
     });
     let appended = async {
-        let mut all: Vec<Batch> = join_all(appenders.map(tokio::task::spawn).collect::<Vec<_>>())
-            .await
-            .into_iter()
-            .flat_map(Result::unwrap)
-            .collect();
+        let mut all: Vec<Batch> = appenders.collect::<JoinSet<_>>().join_all().await.into_iter().flatten().collect();
         log.seal().await;
         all.sort_by_key(|batch| batch.offset);
         all
@@ -93,7 +91,6 @@ async fn appenders_and_readers_agree(durability: Durability) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[allow(clippy::disallowed_methods, reason = "these tasks are awaited right here")]
 async fn appenders_and_readers_agree_when_synced() {
     appenders_and_readers_agree(Durability::Sync).await;
 }

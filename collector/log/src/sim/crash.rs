@@ -11,9 +11,16 @@ use super::{NameChange, Piece, SimDisk, SimFile, State};
 pub struct Moment {
     /// How many calls that change something had been made.
     pub calls: u64,
-    files: Vec<(Arc<Vec<u8>>, Vec<Arc<Piece>>)>,
+    files: Vec<Kept>,
     durable_names: Arc<BTreeMap<PathBuf, usize>>,
     renamed: Vec<NameChange>,
+}
+
+/// A file's durable bytes, and what was written to it since.
+#[derive(Clone, Debug)]
+struct Kept {
+    durable: Arc<Vec<u8>>,
+    pending: Vec<Arc<Piece>>,
 }
 
 /// What a power cut leaves of what was not synced.
@@ -41,7 +48,7 @@ impl State {
     pub(super) fn moment(&self) -> Moment {
         Moment {
             calls: self.calls,
-            files: self.files.iter().map(|file| (Arc::clone(&file.durable), file.pending.clone())).collect(),
+            files: self.files.iter().map(SimFile::kept).collect(),
             durable_names: Arc::clone(&self.durable_names),
             renamed: self.renamed.clone(),
         }
@@ -52,13 +59,13 @@ impl Moment {
     /// How long the last write is that was not synced; 0 if there is none.
     #[must_use]
     pub fn last_write_bytes(&self) -> usize {
-        self.files.iter().filter_map(|(_, pending)| pending.last()).map(|piece| piece.bytes.len()).max().unwrap_or(0)
+        self.files.iter().filter_map(|file| file.pending.last()).map(|piece| piece.bytes.len()).max().unwrap_or(0)
     }
 
     /// Whether anything could be lost: else all power cuts leave the same.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.renamed.is_empty() && self.files.iter().all(|(_, pending)| pending.is_empty())
+        self.renamed.is_empty() && self.files.iter().all(|file| file.pending.is_empty())
     }
 
     /// The disk as it is found after a power cut at this moment.
@@ -79,7 +86,7 @@ impl Moment {
                 change.apply(Arc::make_mut(&mut names));
             }
         }
-        let files = self.files.iter().map(|(durable, pending)| {
+        let files = self.files.iter().map(|Kept { durable, pending }| {
             let mut bytes = Vec::clone(durable);
             for (nth, piece) in pending.iter().enumerate() {
                 let last = nth + 1 == pending.len();
@@ -102,6 +109,12 @@ impl Moment {
             ..State::default()
         };
         SimDisk { state: Arc::new(state.into()) }
+    }
+}
+
+impl SimFile {
+    fn kept(&self) -> Kept {
+        Kept { durable: Arc::clone(&self.durable), pending: self.pending.clone() }
     }
 }
 

@@ -164,7 +164,9 @@ fn recovery_survives_power_loss_at_every_write() {
     for seed in 100..104 {
         let script = script(seed, 25);
         for moment in script.moments.iter().step_by(3) {
-            for way in [Survives::Everything, Survives::Some { unit: 4096, seed }, Survives::Some { unit: 512, seed: 1 }] {
+            for way in
+                [Survives::Everything, Survives::Some { unit: 4096, seed }, Survives::Some { unit: 512, seed: 1 }]
+            {
                 // What the first recovery could have found: later ones may find less of what was not acked, never more.
                 states += deeper(&script, moment, &moment.crash(way), 2);
             }
@@ -180,7 +182,9 @@ fn deeper(script: &Script, moment: &Moment, disk: &SimDisk, depth: u32) -> usize
     let mut states = 1;
     if depth > 0 {
         for crashed in disk.moments() {
-            for way in [Survives::Nothing, Survives::Some { unit: 512, seed: u64::from(depth) }, Survives::Torn { bytes: 600 }] {
+            for way in
+                [Survives::Nothing, Survives::Some { unit: 512, seed: u64::from(depth) }, Survives::Torn { bytes: 600 }]
+            {
                 states += deeper(script, moment, &crashed.crash(way), depth - 1);
             }
         }

@@ -166,7 +166,11 @@ fn a_torn_last_write_is_cut_where_it_is_torn() {
             let whole = 2 + ends.iter().filter(|end| **end <= cut).count();
             // The last bytes of a record may be zeros anyway.
             let held = log.batches();
-            assert!(held.len() == whole || held.len() == whole + 1 && !truncated, "cut at {cut}: {} batches", held.len());
+            assert!(
+                held.len() == whole || held.len() == whole + 1 && !truncated,
+                "cut at {cut}: {} batches",
+                held.len()
+            );
             assert!(held == acked[..held.len()], "cut at {cut}");
             // A commit's header ends in zeros.
             let headed = cut >= 3 * BLOCK as usize + if truncated { 64 } else { 41 };
@@ -224,7 +228,8 @@ fn a_recycled_segment_resurrects_nothing() {
         // The same numbers, as after a directory was emptied by hand; another life.
         log.engine.salts = Box::new(|| 77);
         let fresh = [entry(501, 100), entry(502, 5_000), entry(503, 9_000)];
-        let acked: Vec<Batch> = fresh.iter().map(|e| batch(e, log.append(std::slice::from_ref(e))[0].clone().unwrap())).collect();
+        let acked: Vec<Batch> =
+            fresh.iter().map(|e| batch(e, log.append(std::slice::from_ref(e))[0].clone().unwrap())).collect();
         (disk, acked)
     };
     let path = segment_files(&new)[0].clone();
@@ -327,7 +332,10 @@ fn unknown_files_are_left_alone() {
     let gone = [segment_path(dir(), SegmentId(91)), spare_path(dir(), SegmentId(80)), dir().join("prepare.tmp")];
     assert!(gone.iter().all(|path| disk.bytes(path).is_none()), "a leftover is still there");
     // The log goes on beyond the number that is taken, and is found again.
-    let more: Vec<Batch> = (0..5).map(|n| entry(n, 20_000)).map(|e| batch(&e, log.append(&[e.clone()])[0].clone().unwrap())).collect();
+    let more: Vec<Batch> = (0..5)
+        .map(|n| entry(n, 20_000))
+        .map(|e| batch(&e, log.append(std::slice::from_ref(&e))[0].clone().unwrap()))
+        .collect();
     drop(log);
     assert!(lost(&disk, &[acked, more].concat(), "beyond a foreign number").is_empty());
 }
@@ -379,7 +387,10 @@ fn a_disk_that_cannot_be_read_is_no_empty_log() {
             disk.heal();
             disk.fail(call, nth, crate::sim::Fault::Io, true);
             let opened = Driven::open(&disk, small());
-            assert!(matches!(opened.map(|_| ()), Err(OpenError::Disk { .. })) || call == Call::List && nth > 0, "{call:?} {nth}");
+            assert!(
+                matches!(opened.map(|_| ()), Err(OpenError::Disk { .. })) || call == Call::List && nth > 0,
+                "{call:?} {nth}"
+            );
         }
     }
 }

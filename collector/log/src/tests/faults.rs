@@ -35,7 +35,8 @@ fn check(disk: &SimDisk, acked: &[Batch], how: &str) {
     let log = Driven::open(disk, small()).unwrap_or_else(|e| panic!("{how}: {e}"));
     let held = log.batches();
     let passed = acked.last().map_or(Offset(0), Batch::end).0 / 3;
-    let due: Vec<&Batch> = acked.iter().filter(|batch| batch.end().0 > passed && batch.end() > log.report.tail).collect();
+    let due: Vec<&Batch> =
+        acked.iter().filter(|batch| batch.end().0 > passed && batch.end() > log.report.tail).collect();
     assert!(log.report.tail.0 <= passed, "{how}: what nobody had passed is gone");
     assert!(due.iter().all(|batch| held.contains(batch)), "{how}: an acked batch is gone");
     let known = |batch: &Batch| acked.contains(batch) || acked.iter().all(|acked| acked.offset != batch.offset);

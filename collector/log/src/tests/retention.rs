@@ -67,8 +67,10 @@ fn the_budget_comes_before_the_time() {
     let mut log = Driven::open(&disk, keeping(1 << 30)).unwrap();
     let answers = fill(&mut log, 9);
     assert!(answers[..8].iter().all(Result::is_ok));
-    let full = 8 * 32 << 10;
-    assert!(matches!(answers[8], Err(AppendError::BudgetFull { used_bytes, budget_bytes }) if used_bytes == full && budget_bytes == full));
+    let full = 256 << 10;
+    assert!(
+        matches!(answers[8], Err(AppendError::BudgetFull { used_bytes, budget_bytes }) if used_bytes == full && budget_bytes == full)
+    );
     let calls = disk.calls();
     fill(&mut log, 3);
     assert_eq!(disk.calls(), calls, "a refused batch touches nothing");
