@@ -159,3 +159,6 @@ impl Answer {
         Self { rejected: checked.rejected, message }
     }
 }
+
+#[cfg(test)]
+mod tests;

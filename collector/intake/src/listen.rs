@@ -32,9 +32,10 @@ use crate::reply::Reply;
 const BACKLOG: u32 = 1024;
 /// Clients that honour it send a request in one frame, which then is neither copied nor reassembled.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
-/// A few frames under way on each stream, a few streams' worth on each connection.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Two frames under way on each stream, four on each connection. What a client sends into them before its request is let in is
+/// not among the bytes in flight, so they are no larger than they must be.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const STREAMS_MAX: u32 = 128;
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
 /// HTTP/1's read buffer; also bounds its headers.

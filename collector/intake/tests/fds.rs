@@ -37,7 +37,7 @@ async fn running_out_of_descriptors_ends_nothing() {
     let before = getrlimit(Resource::Nofile);
     // The next descriptor would be the lowest free number: from now on there is none.
     let lowest_free = File::open("/dev/null").unwrap().as_raw_fd() as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), ..before.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free), ..before }).unwrap();
 
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();

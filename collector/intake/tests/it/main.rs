@@ -1,5 +1,7 @@
 //! The doors from outside: real sockets, real protocols, real log where it matters.
 
+#![allow(clippy::unwrap_used, reason = "in a test that is how one fails")]
+
 mod books;
 mod bounds;
 mod client;
