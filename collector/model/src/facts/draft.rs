@@ -371,6 +371,9 @@ impl<'a> Draft<'a> {
             {
                 messages::tool_calls(list, &mut calls);
             }
+            // An instrumentation that says how a whole answer ended, or that there was none, and nothing of a stream, saw none.
+            let is_told = self.texts[Text::FinishReason as usize].get().is_some() || facts.has(Flag::Failed);
+            self.streaming.offer(5, is_told.then_some(false));
             self.texts[Text::FinishReason as usize].offer(7, finish_reason.map(Cow::Owned));
             self.put_call(&mut facts, emitter, &calls, reading, marks);
         }
