@@ -256,9 +256,10 @@ impl Drop for Sealing<'_> {
 fn keep(keeper: &Mutex<Keeper>, bell: &Bell, clock: &dyn Clock) {
     let mut full = false;
     loop {
+        // The lock is given back in between: the writer may be waiting for a segment.
+        while lock(keeper).tidy(clock.now()) {}
         {
             let mut keeper = lock(keeper);
-            keeper.tidy(clock.now());
             if !keeper.resting() {
                 let attempt = keeper.stock();
                 match keeper.stocked(attempt) {

@@ -94,9 +94,10 @@ impl Keeper {
         self.next = next;
     }
 
-    /// Lets go what everyone has passed and whose time is over. A file that cannot be removed stays until the next start.
-    pub(crate) fn tidy(&mut self, now: UnixNanos) {
-        while self.free_one(self.bounds.keep, now) {}
+    /// Lets go of one segment that everyone has passed and whose time is over, if there is one. A file that cannot be removed
+    /// stays until the next start.
+    pub(crate) fn tidy(&mut self, now: UnixNanos) -> bool {
+        self.free_one(self.bounds.keep, now)
     }
 
     /// Makes the next segment ready, if it is not.

@@ -50,6 +50,7 @@ pub trait Reader: Send + Sync {
     ///
     /// Only what is durable is given. A position inside a batch gives that whole batch. An empty answer means that the log
     /// is sealed and all of it was read. Dropping the future loses nothing: the position moves only when it resolves.
+    /// Polled within a tokio runtime, whose blocking threads read the disk where memory does not suffice.
     fn next(&mut self, max_bytes: usize) -> BoxFuture<'_, Result<Vec<Batch>, ReadError>>;
 }
 

@@ -56,7 +56,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// The regular files in a directory, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
 
-    /// Makes a directory, if it is not there; not its parents.
+    /// Makes a directory, durably, if it is not there; not its parents.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.

@@ -64,7 +64,9 @@ impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         match fs::create_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-            done => done,
+            // A power cut must not take the directory with all that was synced in it.
+            Ok(()) => dir.canonicalize()?.parent().map_or(Ok(()), |parent| self.sync_dir(parent)),
+            failed => failed,
         }
     }
 

@@ -87,6 +87,10 @@ impl Moment {
             }
         }
         let files = self.files.iter().map(|Kept { durable, pending }| {
+            // Most files of a moment are durable: those are shared, not copied.
+            if pending.is_empty() {
+                return SimFile { current: Arc::clone(durable), durable: Arc::clone(durable), pending: Vec::new() };
+            }
             let mut bytes = Vec::clone(durable);
             for (nth, piece) in pending.iter().enumerate() {
                 let last = nth + 1 == pending.len();
@@ -99,7 +103,8 @@ impl Moment {
                     Survives::Some { unit, .. } => piece.apply_some(&mut bytes, unit, &mut chance),
                 }
             }
-            SimFile { current: bytes.clone(), durable: Arc::new(bytes), pending: Vec::new() }
+            let bytes = Arc::new(bytes);
+            SimFile { current: Arc::clone(&bytes), durable: bytes, pending: Vec::new() }
         });
         let state = State {
             files: files.collect(),

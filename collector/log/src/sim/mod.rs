@@ -49,7 +49,7 @@ struct State {
 #[derive(Default)]
 struct SimFile {
     /// What programs read.
-    current: Vec<u8>,
+    current: Arc<Vec<u8>>,
     durable: Arc<Vec<u8>>,
     /// What was written since the last sync, in order.
     pending: Vec<Arc<Piece>>,
@@ -139,14 +139,15 @@ impl SimDisk {
     #[must_use]
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
-        Some(state.files[*state.names.get(path)?].current.clone())
+        Some(Vec::clone(&state.files[*state.names.get(path)?].current))
     }
 
     /// Puts a durable file there, as if it had always been.
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.state();
         let id = state.files.len();
-        state.files.push(SimFile { durable: Arc::new(bytes.clone()), current: bytes, pending: Vec::new() });
+        let bytes = Arc::new(bytes);
+        state.files.push(SimFile { durable: Arc::clone(&bytes), current: bytes, pending: Vec::new() });
         state.names.insert(path.to_owned(), id);
         Arc::make_mut(&mut state.durable_names).insert(path.to_owned(), id);
     }
@@ -156,8 +157,8 @@ impl SimDisk {
         let mut state = self.state();
         let Some(id) = state.names.get(path).copied() else { return };
         let file = &mut state.files[id];
-        how(&mut file.current);
-        file.durable = Arc::new(file.current.clone());
+        how(Arc::make_mut(&mut file.current));
+        file.durable = Arc::clone(&file.current);
         file.pending.clear();
     }
 
@@ -296,7 +297,7 @@ impl File for Handle {
         }
         let file = &mut state.files[self.id];
         let piece = Piece { at, bytes: bytes[..some].to_vec() };
-        piece.apply(&mut file.current);
+        piece.apply(Arc::make_mut(&mut file.current));
         file.pending.push(Arc::new(piece));
         Ok(some)
     }

@@ -1,6 +1,7 @@
 //! Power cuts at every call, with every kind of half-written disk.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use emberd_model::{Batch, Offset};
@@ -77,7 +78,7 @@ fn at(calls: u64, notes: &[(u64, Offset)]) -> Offset {
 
 impl Script {
     /// What a recovered log must hold: all that was acked and not passed, and nothing that was not submitted.
-    fn check(&self, moment: &Moment, log: &Driven, how: &str) {
+    fn check(&self, moment: &Moment, log: &Driven, how: &str) -> Vec<Batch> {
         let held = log.batches();
         let (acked, passed) = (at(moment.calls, &self.acked), at(moment.calls, &self.passed));
         for batch in &held {
@@ -90,18 +91,24 @@ impl Script {
         assert!(to >= acked, "lost after {to}, {acked} was acked, {how}");
         assert_eq!((log.report.tail, log.report.head), (from, to), "{how}");
         assert!(log.report.damaged.is_empty(), "damage reported where there is none, {how}");
+        held
     }
 
-    /// One power cut: recover, recover again, go on writing, and lose power once more right after an ack.
-    fn survives(&self, moment: &Moment, survives: Survives) {
+    /// One power cut, and what recovery makes of it.
+    fn survives(&self, moment: &Moment, survives: Survives, go_on: bool) {
         let how = format!("script {}, call {}, {survives:?}", self.seed, moment.calls);
         let disk = moment.crash(survives);
         let log = Driven::open(&disk, small()).unwrap();
-        self.check(moment, &log, &how);
-        let held = log.batches();
+        let held = self.check(moment, &log, &how);
         drop(log);
+        if go_on {
+            self.goes_on(&disk, held, &how);
+        }
+    }
 
-        let mut log = Driven::open(&disk, small()).unwrap();
+    /// Recovers again, goes on writing, and loses power once more right after an ack.
+    fn goes_on(&self, disk: &SimDisk, held: Vec<Batch>, how: &str) {
+        let mut log = Driven::open(disk, small()).unwrap();
         assert_eq!(log.report.torn_bytes, 0, "cut twice, {how}");
         assert!(log.batches() == held, "recovered twice, {how}");
         log.passed("a", held.first().map_or(Offset(0), |first| first.offset));
@@ -141,20 +148,25 @@ fn states_wanted() -> usize {
 /// of the last writes survived; nothing else appears; and the log goes on from there.
 #[test]
 fn acked_batches_survive_power_loss_at_every_write() {
-    let (began, wanted, mut states, mut calls) = (Instant::now(), states_wanted(), 0, 0);
-    let mut seed = 0;
-    while states < wanted {
-        let script = script(seed, 40);
-        for moment in &script.moments {
-            for way in ways(moment, 6) {
-                script.survives(moment, way);
-                states += 1;
+    let (began, wanted) = (Instant::now(), states_wanted());
+    let (states, calls, seeds) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+    let work = || {
+        while states.load(Relaxed) < wanted {
+            let script = script(seeds.fetch_add(1, Relaxed), 40);
+            for moment in &script.moments {
+                let ways = ways(moment, 6);
+                for (nth, way) in ways.iter().enumerate() {
+                    script.survives(moment, *way, nth % 4 == moment.calls as usize % 4);
+                }
+                states.fetch_add(ways.len(), Relaxed);
             }
+            calls.fetch_add(script.moments.len(), Relaxed);
         }
-        calls += script.moments.len();
-        seed += 1;
-    }
-    println!("{states} crash states at {calls} calls of {seed} workloads, none lost, in {:?}", began.elapsed());
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let took = began.elapsed();
+    println!("{states:?} crash states at {calls:?} calls of {seeds:?} workloads, none lost, in {took:?}");
 }
 
 /// A crash during recovery, and during the recovery of that, changes nothing: three deep.

@@ -129,7 +129,7 @@ impl Driven {
     /// What the keeping thread does in its round.
     pub(crate) fn tidy(&mut self) {
         let mut keeper = lock(&self.engine.keeper);
-        keeper.tidy(emberd_model::Clock::now(&*self.clock));
+        while keeper.tidy(emberd_model::Clock::now(&*self.clock)) {}
         let attempt = keeper.stock();
         let _ = keeper.stocked(attempt);
     }
