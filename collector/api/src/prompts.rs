@@ -17,7 +17,7 @@ use crate::ask::{Fields, Id, Parameters};
 use crate::refusal::Refusal;
 
 const TITLE_CHARS_MAX: usize = 255;
-const CONTENT_CHARS_MAX: usize = 500_000;
+const CONTENT_CHARS_MAX: usize = 100_000;
 
 const STATUSES: [(&str, Status); 3] =
     [("success", Status::Success), ("error", Status::Error), ("timeout", Status::Timeout)];

@@ -27,7 +27,7 @@ use crate::{Callers, Config, Shared, View, routes};
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How many connections are held; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_MAX: usize = 256;
 /// How long those inside have once it is stopping.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long no connection is accepted after the system could not give one, for want of file descriptors usually.
