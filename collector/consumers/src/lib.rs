@@ -7,6 +7,7 @@
 //!
 //! Not here: the log (`emberd-log`), SQL (`emberd-store`), Phoenix's quirks (`emberd-phoenix`), who runs a consumer (the wiring).
 
+pub mod forwarder;
 pub mod progress;
 pub mod quarantine;
 pub mod recorder;

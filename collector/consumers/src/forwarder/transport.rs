@@ -1,0 +1,218 @@
+//! Puts a load on the wire, once, and reads the answer.
+//!
+//! On the wire: OTLP/gRPC with the batches' own bytes as the message, not decoded and copied once; or OTLP/HTTP, whose content
+//! type is exactly `application/x-protobuf`, as Phoenix compares it letter by letter.
+//! Each try is bounded in time, each answer in bytes. Not here: what is done about an answer (`courier.rs`).
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use emberd_model::Clock;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, header};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, ClientTlsConfig};
+
+use super::answer::{self, Failure, Kind, Taken};
+use super::load::Load;
+use super::{Compression, Config, Endpoint, Error};
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// OTLP 1.11: a client must bound what it reads; 4 MiB is what it recommends.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A link slower than this is taken for dead.
+const BYTES_PER_SECOND_MIN: u32 = 1 << 20;
+
+pub(super) struct Transport {
+    way: Way,
+    compression: Compression,
+    timeout: Duration,
+    headers: HeaderMap,
+    /// What proves to the endpoint who sends; read anew when it is refused.
+    authorization: RwLock<Option<HeaderValue>>,
+    clock: Arc<dyn Clock>,
+}
+
+enum Way {
+    Grpc(Channel),
+    Http { client: reqwest::Client, url: String },
+}
+
+impl Transport {
+    pub(super) fn new(endpoint: &Endpoint, config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let way = match endpoint {
+            Endpoint::Grpc(url) => Way::Grpc(channel(url)?),
+            Endpoint::Http(url) => Way::Http { client: client()?, url: url.clone() },
+        };
+        let (compression, timeout, headers) = (config.compression, config.timeout, config.headers.clone());
+        Ok(Self { way, compression, timeout, headers, authorization: RwLock::new(None), clock })
+    }
+
+    /// Uses this key from now on.
+    pub(super) fn set_authorization(&self, authorization: Option<HeaderValue>) {
+        *self.authorization.write().unwrap_or_else(PoisonError::into_inner) = authorization;
+    }
+
+    /// Sends once.
+    pub(super) async fn send(&self, load: &Load) -> Result<Taken, Failure> {
+        let timeout = self.timeout + Duration::from_secs((load.bytes as u64).div_ceil(u64::from(BYTES_PER_SECOND_MIN)));
+        let sending = async {
+            match &self.way {
+                Way::Grpc(channel) => self.call(channel.clone(), load.chunks()).await,
+                Way::Http { client, url } => self.post(client, url, load.body()).await,
+            }
+        };
+        let late = || Failure::new(Kind::TimedOut, "timeout", format_args!("no answer within {timeout:?}"));
+        tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn call(&self, channel: Channel, chunks: Vec<Bytes>) -> Result<Taken, Failure> {
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        grpc = match self.compression {
+            Compression::None => grpc,
+            Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
+        };
+        let unready = |error: tonic::transport::Error| {
+            Failure::new(Kind::Unreachable, "no connection", answer::innermost(&error))
+        };
+        grpc.ready().await.map_err(unready)?;
+        let mut request = tonic::Request::new(chunks);
+        *request.metadata_mut() = MetadataMap::from_headers(self.all_headers());
+        let answer = grpc.unary(request, PathAndQuery::from_static(EXPORT), Raw).await;
+        answer.map(|answer| answer::taken(answer.get_ref())).map_err(|status| answer::of_grpc(&status))
+    }
+
+    async fn post(&self, client: &reqwest::Client, url: &str, body: Bytes) -> Result<Taken, Failure> {
+        let mut request = client.post(url).headers(self.all_headers());
+        request = request.header(header::CONTENT_TYPE, "application/x-protobuf");
+        // Phoenix refuses "identity": without compression there is no such header.
+        request = match self.compression {
+            Compression::None => request.body(body),
+            Compression::Gzip => request.header(header::CONTENT_ENCODING, "gzip").body(gzip(&body)),
+            Compression::Zstd => request.header(header::CONTENT_ENCODING, "zstd").body(zstd(&body)),
+        };
+        let mut answer = request.send().await.map_err(broken)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::new(Kind::Broken, answer.status(), "an endless answer"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let kind = answer.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        match answer.status() {
+            http::StatusCode::OK | http::StatusCode::ACCEPTED if kind.starts_with(b"text/html") => {
+                Err(Failure::new(Kind::Misdirected, answer.status(), "a web page, not an answer of OTLP"))
+            }
+            http::StatusCode::OK | http::StatusCode::ACCEPTED => Ok(answer::taken(&body)),
+            status => Err(answer::of_http(status, answer.headers().get(header::RETRY_AFTER), &body, self.clock.now())),
+        }
+    }
+
+    fn all_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let authorization = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(authorization) = authorization {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        headers
+    }
+}
+
+/// A channel that connects when it is used, and again when the connection broke, asking for the address anew.
+fn channel(url: &str) -> Result<Channel, Error> {
+    let unusable = || Error::Url { url: url.to_owned() };
+    let mut endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).map_err(|_| unusable())?;
+    endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(false)
+        .tcp_nodelay(true)
+        .http2_adaptive_window(true)
+        .user_agent(AGENT)
+        .map_err(|_| unusable())?;
+    if endpoint.uri().host().is_none() {
+        return Err(unusable());
+    }
+    if endpoint.uri().scheme_str() == Some("https") {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        endpoint = endpoint.tls_config(tls).map_err(|source| Error::Tls { url: url.to_owned(), source })?;
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+const AGENT: &str = concat!("emberd/", env!("CARGO_PKG_VERSION"));
+
+fn client() -> Result<reqwest::Client, Error> {
+    // No redirects: spans go where they were sent, or nowhere. No proxy: the environment of a daemon is no place for a route.
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(AGENT)
+        .build()
+        .map_err(Error::Client)
+}
+
+fn broken(error: reqwest::Error) -> Failure {
+    let kind = if error.is_timeout() && !error.is_connect() { Kind::TimedOut } else { Kind::Unreachable };
+    Failure::new(kind, "no answer", answer::innermost(&error))
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut out = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    out.write_all(body).and_then(|()| out.finish()).expect("a Vec takes whatever is written")
+}
+
+fn zstd(body: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(body, 1).expect("a Vec of the bound's size takes whatever is written")
+}
+
+/// Bytes as a message, in both directions.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<Bytes>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<Bytes>;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, chunks: Vec<Bytes>, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        out.reserve(chunks.iter().map(Bytes::len).sum());
+        chunks.into_iter().for_each(|chunk| out.put(chunk));
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(answer.copy_to_bytes(answer.remaining())))
+    }
+}
