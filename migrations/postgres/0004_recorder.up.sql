@@ -60,7 +60,7 @@ CREATE TABLE emberd.dirty (
 
 -- The last UTC day (since 1970) up to which windows that end at now were published.
 CREATE TABLE emberd.published (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     day bigint NOT NULL
 );
 

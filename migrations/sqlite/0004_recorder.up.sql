@@ -60,7 +60,7 @@ CREATE TABLE emberd_dirty (
 
 -- The last UTC day (since 1970) up to which windows that end at now were published.
 CREATE TABLE emberd_published (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
+    single INTEGER PRIMARY KEY CHECK (single = 1),
     day INTEGER NOT NULL
 ) STRICT;
 

@@ -26,6 +26,9 @@ mod text;
 mod tx;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::Config;
 pub use error::{Error, RecordError};
 pub use moment::Moment;

@@ -218,7 +218,7 @@ impl Store {
         Ok(self.run(work).await?)
     }
 
-    async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
+    pub(crate) async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.run(work).await,
             Backend::Postgres(postgres) => postgres.run(&work).await,

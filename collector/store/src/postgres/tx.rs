@@ -340,7 +340,7 @@ impl Tx for PgTx<'_> {
 
     async fn set_published_day(&mut self, day: i64) -> Result<(), Fault> {
         sqlx::query(
-            "INSERT INTO emberd.published (day) VALUES ($1) ON CONFLICT (only) DO UPDATE SET day = EXCLUDED.day",
+            "INSERT INTO emberd.published (day) VALUES ($1) ON CONFLICT (single) DO UPDATE SET day = EXCLUDED.day",
         )
         .bind(day)
         .execute(&mut *self.tx)

@@ -341,7 +341,7 @@ impl Tx for SqliteTx<'_> {
 
     async fn set_published_day(&mut self, day: i64) -> Result<(), Fault> {
         self.execute(
-            "INSERT INTO emberd_published (only, day) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET day = excluded.day",
+            "INSERT INTO emberd_published (single, day) VALUES (1, ?1) ON CONFLICT (single) DO UPDATE SET day = excluded.day",
             [day],
         )?;
         Ok(())

@@ -1,0 +1,28 @@
+//! One suite, asked of both databases: `sqlite::NAME` and `postgres::NAME` are the same test.
+//!
+//! - `harness`: a fresh database for each. `spans`: traces as an SDK would send them. `oracle`: what must hold, worked out from the rows.
+
+mod any_order;
+mod faults;
+mod harness;
+mod oracle;
+mod prompts;
+mod publishing;
+mod reads;
+mod recording;
+mod rights;
+mod schema;
+mod spans;
+
+/// Makes of each `async fn name(db: Db)` a test for either database.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $name() { crate::tests::harness::on_sqlite(super::$name); })+
+        }
+        mod postgres {
+            $(#[test] fn $name() { crate::tests::harness::on_postgres(super::$name); })+
+        }
+    };
+}
+pub(crate) use on_both;
