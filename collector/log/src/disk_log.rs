@@ -371,6 +371,8 @@ impl Log for DiskLog {
     }
 
     fn passed(&self, consumer: &str, cursor: Offset) {
+        // Nobody can have passed what was never here; a cursor from another log must not let go what is still to come.
+        let cursor = cursor.min(self.head());
         if lock(&self.shelf).passed(consumer, cursor, self.clock.now()) {
             self.bell.ring();
         }

@@ -59,6 +59,7 @@ pub(crate) struct SegmentFile {
     path: PathBuf,
     file: Box<dyn File>,
     direct: bool,
+    durability: Durability,
 }
 
 impl SegmentFile {
@@ -68,11 +69,11 @@ impl SegmentFile {
         if durability == Durability::Sync {
             match disk.open(&path, Access::WriteDirect) {
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
-                file => return Ok(Self { path, file: file?, direct: true }),
+                file => return Ok(Self { path, file: file?, direct: true, durability }),
             }
         }
         let file = disk.open(&path, Access::Write)?;
-        Ok(Self { path, file, direct: false })
+        Ok(Self { path, file, direct: false, durability })
     }
 
     /// Writes whole blocks from an aligned buffer. Not durable before [`SegmentFile::sync`].
@@ -112,7 +113,11 @@ impl SegmentFile {
             self.write(disk, &zeros.bytes()[..some], at)?;
             at += some as u64;
         }
-        self.sync()
+        match self.durability {
+            Durability::Sync => self.sync(),
+            // Filling reserves the room; that it reaches the disk before the batches do would be twice the work.
+            Durability::Os => Ok(()),
+        }
     }
 }
 

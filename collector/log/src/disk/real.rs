@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, FlockOperation, OFlags};
@@ -16,6 +15,7 @@ pub struct RealDisk;
 
 /// Data on the log's disk belongs to whoever runs emberd: prompts and answers are nobody else's business.
 const MODE: u32 = 0o640;
+const DIR_MODE: u32 = 0o750;
 
 fn options(access: Access) -> fs::OpenOptions {
     let mut options = fs::OpenOptions::new();
@@ -62,7 +62,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        match fs::create_dir(dir) {
+        match fs::DirBuilder::new().mode(DIR_MODE).create(dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             // A power cut must not take the directory with all that was synced in it.
             Ok(()) => dir.canonicalize()?.parent().map_or(Ok(()), |parent| self.sync_dir(parent)),

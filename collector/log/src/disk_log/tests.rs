@@ -13,7 +13,7 @@ use super::*;
 use crate::config::Durability;
 use crate::disk::RealDisk;
 use crate::error::ReadError;
-use crate::sim::{Call, Fault, SimDisk};
+use crate::sim::{Call, Direct, Fault, SimDisk};
 use crate::tests::{batch, entry};
 
 fn config(dir: &Path) -> Config {
@@ -163,10 +163,13 @@ async fn a_failed_disk_ends_the_log() {
             tokio::task::yield_now().await;
         }
         disk.fail(call, nth, Fault::Io, false);
-        let mut failed = None;
+        let (mut failed, mut taken) = (None, 1);
         for n in 1..10 {
             match log.append(entry(n, 10)).await {
-                Ok(_) => assert!(failed.is_none(), "an append succeeded after the disk had failed"),
+                Ok(_) => {
+                    taken += 1;
+                    assert!(failed.is_none(), "an append succeeded after the disk had failed");
+                }
                 Err(e) => failed = Some(e),
             }
         }
@@ -175,6 +178,8 @@ async fn a_failed_disk_ends_the_log() {
         let calls = disk.calls();
         log.seal().await;
         assert_eq!(disk.calls(), calls, "something was written or synced after the failure");
+        let acked: Vec<Batch> = read(&log, Offset(0), Offset(u64::MAX), 1 << 20).await;
+        assert!(acked.len() == taken && log.head() == acked[taken - 1].end(), "a reader saw what was not durable");
     }
 }
 
@@ -201,6 +206,37 @@ async fn a_full_budget_refuses_and_recovers() {
     assert!(log.tail() > Offset(0));
     let files = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum::<u64>();
     assert!(files <= 5 << 20, "{files} bytes are more than the budget and one segment");
+}
+
+/// Where the file system takes no direct writes, whether it says so at once or only later, the log writes through the cache.
+#[tokio::test]
+async fn direct_writes_are_not_needed() {
+    for direct in [Direct::Taken, Direct::RefusedAtOpen, Direct::RefusedAtWrite] {
+        let disk = SimDisk::new();
+        disk.set_direct(direct);
+        for round in 0..2 {
+            let opened = DiskLog::open(config(Path::new("/log")), Arc::new(disk.clone()), clock());
+            let (log, found) = opened.unwrap();
+            assert_eq!(found.head, Offset(round * 3), "{direct:?}");
+            // The entries of one and of two spans.
+            log.append(entry(0, 100_000)).await.unwrap();
+            log.append(entry(1, 100)).await.unwrap();
+        }
+    }
+}
+
+/// A cursor from another log, far ahead of this one, keeps what is still to come: nothing is let go unseen (NATS #5412 let a
+/// consumer stall there).
+#[tokio::test]
+async fn a_cursor_ahead_of_the_log_lets_nothing_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(Config { budget_bytes: 4 << 20, ..config(dir.path()) });
+    log.register("lost", Offset(1_000_000));
+    let mut n = 0;
+    while log.append(entry(n, 100_000)).await.is_ok() {
+        n += 1;
+    }
+    assert_eq!((log.tail(), n > 30), (Offset(0), true), "what the consumer never saw is gone");
 }
 
 /// A reader that is told to go where nothing is, is told so.

@@ -44,6 +44,19 @@ struct State {
     calls: u64,
     bytes_read: u64,
     space: Option<u64>,
+    direct: Direct,
+}
+
+/// What a disk makes of direct writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direct {
+    /// It takes them, if they are aligned.
+    #[default]
+    Taken,
+    /// Files cannot be opened for them.
+    RefusedAtOpen,
+    /// Files can be opened for them, and then each fails.
+    RefusedAtWrite,
 }
 
 #[derive(Default)]
@@ -135,6 +148,11 @@ impl SimDisk {
         self.state().space = bytes;
     }
 
+    /// Says what becomes of direct writes.
+    pub fn set_direct(&self, direct: Direct) {
+        self.state().direct = direct;
+    }
+
     /// What a file holds, as a program would read it.
     #[must_use]
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
@@ -206,6 +224,9 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.faults.meet(Call::Open)?;
         let id = state.id(path)?;
+        if access == Access::WriteDirect && state.direct == Direct::RefusedAtOpen {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         Ok(Box::new(Handle { disk: self.clone(), id, access }))
     }
 
@@ -281,14 +302,14 @@ struct Handle {
 impl File for Handle {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let aligned = |n: u64| n.is_multiple_of(ALIGN as u64);
-        let address = bytes.as_ptr().align_offset(ALIGN) == 0;
+        let aligned = aligned(at) && aligned(bytes.len() as u64) && bytes.as_ptr().align_offset(ALIGN) == 0;
         if self.access == Access::Read {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        if self.access == Access::WriteDirect && !(aligned(at) && aligned(bytes.len() as u64) && address) {
+        let mut state = self.disk.state();
+        if self.access == Access::WriteDirect && !(aligned && state.direct == Direct::Taken) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut state = self.disk.state();
         let some = state.about_to(Call::Write)?.unwrap_or(bytes.len()).min(bytes.len());
         let end = at as usize + some;
         let grows = end.saturating_sub(state.files[self.id].current.len()) as u64;

@@ -72,7 +72,7 @@ fn whatever_fails_acked_batches_stay() {
     println!("{points} fault points over {calls} calls");
 }
 
-/// A sync that fails drops its pages and succeeds the next time. Nothing that it covered is acked, it is not asked again,
+/// A sync that fails drops its pages and succeeds the next time (PostgreSQL's fsync surprise of 2018). Nothing that it covered is acked, it is not asked again,
 /// and nothing is taken after it.
 #[test]
 fn a_failed_sync_is_final() {
@@ -108,7 +108,7 @@ fn what_recovery_shows_is_durable() {
     assert_eq!(shown, after, "a consumer may have stored a cursor behind what is gone now");
 }
 
-/// A disk without room is an answer, not a failure: appends are refused, and taken again without a restart once there is
+/// A disk without room is an answer, not a failure (OpenTelemetry Collector contrib #7198 could not even delete any more): appends are refused, and taken again without a restart once there is
 /// room, or once consumers have passed a segment, whose file is used again without asking the disk for anything.
 #[test]
 fn a_full_disk_refuses_and_recovers() {
