@@ -7,17 +7,7 @@ use reqwest::Url;
 
 use super::document::{Found, Value};
 use super::reader::Reader;
-use super::secret::Secret;
 use super::units::{FromValue, text};
-
-/// `[identity]`: whose tokens are accepted.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    /// The secret that the app signs its session tokens with.
-    pub jwt_secret: Secret,
-    /// Whether tokens without issuer and audience are accepted.
-    pub accept_plain: bool,
-}
 
 /// `[archive]`.
 pub(super) fn archive(reader: &mut Reader) {
@@ -62,17 +52,17 @@ pub(super) fn plugins(reader: &mut Reader) {
     }
 }
 
-/// `[identity]`; none without a secret.
-pub(super) fn identity(reader: &mut Reader) -> Option<Identity> {
+/// `[identity]`; says whether callers must show tokens.
+pub(super) fn identity(reader: &mut Reader) -> bool {
     let mut section = reader.section("identity");
-    let jwt_secret = section.secret("jwt_secret_file", "SHARED_JWT_SECRET");
-    let accept_plain = section.value("accept_plain", false);
-    if jwt_secret.is_some() {
+    let tokens = section.secret("jwt_secret_file", "SHARED_JWT_SECRET").is_some();
+    section.value("accept_plain", false);
+    if tokens {
         section
             .warn("jwt_secret_file", "tokens cannot be checked yet: the API answers nothing but /healthz and /readyz");
     }
     section.finish();
-    Some(Identity { jwt_secret: jwt_secret?, accept_plain })
+    tokens
 }
 
 /// `[flags]`.

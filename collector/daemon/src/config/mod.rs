@@ -29,13 +29,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-pub(crate) use faults::{Errors, Fault, Place};
-pub(crate) use later::Identity;
-pub(crate) use secret::Secret;
-pub(crate) use sections::{
-    Api, Compression, Database, Durability, Forward, Intake, KeysFile, Log, Origin, Phoenix, Recorder, Store,
-};
-pub(crate) use units::{ByteSize, Endpoint};
+use faults::Place;
+pub(crate) use faults::{Errors, Fault};
+pub(crate) use secret::{Secret, SecretFile};
+pub(crate) use sections::{Api, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store};
+pub(crate) use units::Endpoint;
 
 /// Where everything lies if nobody says.
 const DATA_DIR: &str = "emberd-data";
@@ -59,8 +57,6 @@ pub(crate) struct Config {
     pub recorder: Recorder,
     /// The API.
     pub api: Api,
-    /// Whose tokens are accepted; none: the API is for this machine, and every caller is the local administrator.
-    pub identity: Option<Identity>,
     warnings: Vec<Fault>,
 }
 
@@ -115,7 +111,7 @@ fn read(
     let mut reader = reader::Reader::new(file, environment, faults);
     let named = reader.data_dir();
     let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
-    let identity = later::identity(&mut reader);
+    let tokens = later::identity(&mut reader);
     let mut config = Config {
         intake: sections::intake(&mut reader),
         log: sections::log(&mut reader),
@@ -123,8 +119,7 @@ fn read(
         phoenix: sections::phoenix(&mut reader),
         forward: sections::forward(&mut reader),
         recorder: sections::recorder(&mut reader),
-        api: sections::api(&mut reader, identity.is_some()),
-        identity,
+        api: sections::api(&mut reader, tokens),
         warnings: Vec::new(),
         data_dir,
     };

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::document::{Found, Table, Value};
 use super::environment::Environment;
 use super::faults::{Fault, Place, near};
-use super::secret::{self, Secret};
+use super::secret::{Secret, SecretFile};
 use super::units::{self, FromValue};
 
 /// A file as it was found; without one, all of it empty.
@@ -212,22 +212,23 @@ impl Section<'_> {
         })
     }
 
-    /// The secret in the file that the key names; the app's variable, if there is one, holds the secret itself.
+    /// The file with a secret that the key names.
+    pub(super) fn secret_file(&mut self, key: &'static str) -> Option<SecretFile> {
+        let path = self.path(key)?;
+        SecretFile::at(path).map_err(|message| self.fault(key, message)).ok()
+    }
+
+    /// The secret in such a file, or in the app's variable.
     pub(super) fn secret(&mut self, key: &'static str, app: &str) -> Option<Secret> {
         let path = self.path(key);
         let own = matches!(self.place(key), Place::Variable(_));
-        let held = self.reader.environment.app(app).filter(|_| !own);
-        let (place, secret) = match (held, path) {
-            (Some(Found { value: Value::Untyped(text), place }), _) => (place, Secret::new(&text)),
-            (_, Some(path)) => {
-                let secret = secret::read_file(&path)
-                    .and_then(|text| Secret::new(&text).map_err(|message| format!("{}: {message}", path.display())));
-                (self.place(key), secret)
+        match self.reader.environment.app(app) {
+            Some(Found { value: Value::Untyped(text), place }) if !own => {
+                self.reader.places.insert((self.label.clone(), key), place);
+                Secret::new(&text).map_err(|message| self.fault(key, message)).ok()
             }
-            _ => return None,
-        };
-        self.reader.places.insert((self.label.clone(), key), place.clone());
-        secret.map_err(|message| self.reader.fault(place, &self.label, key, message)).ok()
+            _ => SecretFile::at(path?).and_then(|file| file.secret()).map_err(|message| self.fault(key, message)).ok(),
+        }
     }
 
     /// Where a key of this section got its value; for one that is absent, where the section begins.

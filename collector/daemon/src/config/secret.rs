@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Larger files are not secrets; a key file with thousands of keys still fits.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -42,6 +42,29 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
+    }
+}
+
+/// A file that holds a secret, good when the configuration was read; it is read again whenever the secret is needed, so that a
+/// new one takes effect without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretFile(PathBuf);
+
+impl SecretFile {
+    /// The file, once it was seen to hold a secret.
+    pub(super) fn at(path: PathBuf) -> Result<Self, String> {
+        let file = Self(path);
+        file.secret()?;
+        Ok(file)
+    }
+
+    /// What it holds now.
+    pub(crate) fn read(&self) -> std::io::Result<Secret> {
+        self.secret().map_err(std::io::Error::other)
+    }
+
+    pub(super) fn secret(&self) -> Result<Secret, String> {
+        Secret::new(&read_file(&self.0)?).map_err(|message| format!("{}: {message}", self.0.display()))
     }
 }
 

@@ -13,7 +13,7 @@ use reqwest::Url;
 
 use super::document::{Found, Value};
 use super::reader::{Reader, Section};
-use super::secret::Secret;
+use super::secret::{Secret, SecretFile};
 use super::units::{ByteSize, Endpoint, FromValue, one_of, text};
 
 /// `[intake]`: the OTLP doors.
@@ -90,7 +90,7 @@ pub(crate) struct Phoenix {
     /// Where it takes spans; none: they are not forwarded.
     pub otlp: Option<Endpoint>,
     /// The key to show it.
-    pub api_key: Option<Secret>,
+    pub api_key: Option<SecretFile>,
     /// Whether to read back what it said it took.
     pub verify: bool,
     /// How requests to it are compressed.
@@ -114,7 +114,7 @@ pub(crate) struct Forward {
     /// Headers for each request, by lower-case name; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
     /// The key to show it, as `authorization: Bearer`.
-    pub api_key: Option<Secret>,
+    pub api_key: Option<SecretFile>,
     /// How requests to it are compressed.
     pub compression: Compression,
     /// How many requests may be on their way to it at once.
@@ -249,10 +249,11 @@ pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
     let phoenix = Phoenix {
         url: section.value_or("url", "PHOENIX_INTERNAL_URL", url("http://127.0.0.1:6006")),
         otlp: section.value("otlp", Some(Endpoint::Grpc(url("http://127.0.0.1:14317")))),
-        api_key: section.secret("api_key_file", ""),
+        api_key: section.secret_file("api_key_file"),
         verify: section.value("verify", true),
         compression: section.value("compression", Compression::None),
     };
+    section.check("compression", phoenix.compression != Compression::Zstd, "Phoenix takes only \"none\" or \"gzip\"");
     section.finish();
     phoenix
 }
@@ -293,7 +294,7 @@ fn forward_one(section: &mut Section<'_>) -> Option<Forward> {
     if !headers.0.is_empty() && section.is_shown("headers") {
         section.warn("headers", "others can read this file: put a key into api_key_file instead");
     }
-    let api_key = section.secret("api_key_file", "");
+    let api_key = section.secret_file("api_key_file");
     let compression = section.value("compression", Compression::Gzip);
     let in_flight = section.value("in_flight", 4);
     section.check("in_flight", (1..=64).contains(&in_flight), "must be from 1 to 64");

@@ -1,14 +1,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::sections::Origin;
+use super::units::ByteSize;
 use super::*;
 
 /// A directory with an `emberd.toml` of this text, and files that only their owner can read.
-struct Place {
+struct Folder {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Folder {
     fn with(text: impl AsRef<[u8]>) -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         fs::write(place.path("emberd.toml"), text).unwrap();
@@ -54,7 +56,7 @@ const DOCUMENTED: &str = include_str!("../../../../config/emberd.toml");
 /// The file that documents every key holds the defaults, so that copying it changes nothing.
 #[test]
 fn the_documented_file_is_the_defaults() {
-    let place = Place::with(DOCUMENTED);
+    let place = Folder::with(DOCUMENTED);
     assert_eq!(shown(&place.load(&[]).unwrap()), shown(&without_file(&[]).unwrap()));
 }
 
@@ -69,7 +71,7 @@ fn every_key_is_documented() {
         })
         .collect();
     // Its two ways to name a plugin exclude each other.
-    let place = Place::with(uncommented.replace("address = ", "# address = "));
+    let place = Folder::with(uncommented.replace("address = ", "# address = "));
     let (config, reader) = read(Some(&place.path("emberd.toml")), [], None);
     config.unwrap();
     let mut section = String::new();
@@ -91,7 +93,7 @@ fn every_key_is_documented() {
 /// The block of the specification loads as it stands, with a word about what is not used yet.
 #[test]
 fn the_specified_file_loads() {
-    let place = Place::with(
+    let place = Folder::with(
         r#"
 [intake]
 grpc = "127.0.0.1:4317"
@@ -139,7 +141,7 @@ evaluations = { enabled = true, rollout = 100 }
 /// Each fault is said with its file, line and key, and all of them in one go.
 #[test]
 fn every_fault_has_its_place() {
-    let place = Place::with(
+    let place = Folder::with(
         r#"budgett = 1
 [intake]
 grpc = "127.0.0.1"
@@ -204,13 +206,13 @@ fn a_file_that_is_not_toml_is_refused_with_all_its_lines() {
         ("log:\n  budget: 1\n", &["emberd.toml:1: "]),
         ("a = [[[[", &["emberd.toml:1: a: "]),
     ] {
-        let faults = Place::with(text).faults(&[]);
+        let faults = Folder::with(text).faults(&[]);
         for part in expected {
             assert!(faults.lines().any(|line| line.starts_with(part)), "{text:?} gives\n{faults}");
         }
     }
-    assert_eq!(Place::with(b"[log]\nkeep = \"\xff\"").faults(&[]), "emberd.toml:2: not UTF-8: byte 0xff");
-    let bomb = Place::with("x = 1\n".repeat(1 << 18));
+    assert_eq!(Folder::with(b"[log]\nkeep = \"\xff\"").faults(&[]), "emberd.toml:2: not UTF-8: byte 0xff");
+    let bomb = Folder::with("x = 1\n".repeat(1 << 18));
     assert_eq!(bomb.faults(&[]), "emberd.toml: cannot read: more than 1048576 bytes");
     let missing = Config::load_with(Some(Path::new("/nowhere/emberd.toml")), [], None).unwrap_err().to_string();
     assert_eq!(missing, "/nowhere/emberd.toml: cannot read: No such file or directory (os error 2)");
@@ -303,7 +305,7 @@ fn values_mean_what_they_say() {
 #[test]
 fn the_environment_counts_more_than_the_file() {
     let place =
-        Place::with("[store]\nmax_connections = 7\nurl = \"sqlite:file.db\"\n[phoenix]\nurl = \"http://file:1\"\n");
+        Folder::with("[store]\nmax_connections = 7\nurl = \"sqlite:file.db\"\n[phoenix]\nurl = \"http://file:1\"\n");
     let connections = |variables: &[_]| place.load(variables).unwrap().store.max_connections;
     let app = ("PHOENIX_MAX_DB_CONNECTIONS", "8");
     assert_eq!(connections(&[]), 7);
@@ -377,10 +379,15 @@ PHOENIX_CACHE_TTL: expected a whole number, found "long""#;
 /// A secret is one line in a file that others cannot read, or a variable, and never shows.
 #[test]
 fn secrets_are_read_and_not_shown() {
-    let place = Place::with("[phoenix]\napi_key_file = \"key\"\n").file("key", 0o640, "s3cr3t\r\n");
+    let place = Folder::with("[phoenix]\napi_key_file = \"key\"\n").file("key", 0o640, "s3cr3t\r\n");
     let config = place.load(&[]).unwrap();
-    assert_eq!(config.phoenix.api_key.as_ref().map(Secret::reveal), Some("s3cr3t"));
-    assert!(!format!("{config:?}").contains("s3cr3t"));
+    let key = config.phoenix.api_key.clone().unwrap();
+    assert_eq!(key.read().unwrap().reveal(), "s3cr3t");
+    assert!(!format!("{config:?} {:?}", key.read()).contains("s3cr3t"));
+    let place = place.file("key", 0o600, "an0ther");
+    assert_eq!(key.read().unwrap().reveal(), "an0ther", "a new key takes effect");
+    let _place = place.file("key", 0o644, "an0ther");
+    assert!(key.read().unwrap_err().to_string().contains("can be read by others"));
 
     for (mode, text, why) in [
         (0o644, "s3cr3t", "can be read by others (mode 644)"),
@@ -390,35 +397,36 @@ fn secrets_are_read_and_not_shown() {
         (0o600, "s3cr3t\nsecond\n", "one line"),
         (0o600, " s3cr3t", "space"),
     ] {
-        let faults = Place::with("[phoenix]\n\napi_key_file = \"key\"\n").file("key", mode, text).faults(&[]);
+        let faults = Folder::with("[phoenix]\n\napi_key_file = \"key\"\n").file("key", mode, text).faults(&[]);
         assert!(faults.starts_with("emberd.toml:3: [phoenix] api_key_file: key") && faults.contains(why), "{faults}");
         assert!(!faults.contains("s3cr3t"));
     }
-    let gone = Place::with("[phoenix]\napi_key_file = \"/nowhere/key\"\n").faults(&[]);
+    let gone = Folder::with("[phoenix]\napi_key_file = \"/nowhere/key\"\n").faults(&[]);
     assert!(
         gone.starts_with("emberd.toml:2: [phoenix] api_key_file: cannot read /nowhere/key: No such file"),
         "{gone}"
     );
 
-    let identity = |variables: &[_]| {
-        let place = Place::with("[identity]\njwt_secret_file = \"file\"\n")
-            .file("file", 0o600, "from file")
-            .file("own", 0o600, "from own");
-        let own = place.path("own").display().to_string();
-        let all: Vec<(&str, &str)> =
-            variables.iter().map(|(name, value)| (*name, if *value == "OWN" { &*own } else { *value })).collect();
-        place.load(&all).unwrap().identity.unwrap().jwt_secret.reveal().to_owned()
-    };
-    let own = ("EMBERD_IDENTITY_JWT_SECRET_FILE", "OWN");
-    assert_eq!(identity(&[]), "from file");
-    assert_eq!(identity(&[("SHARED_JWT_SECRET", "from app")]), "from app");
-    assert_eq!(identity(&[("SHARED_JWT_SECRET", "from app"), own]), "from own");
+    // Of a file, the app's variable and emberd's own, the last that is there counts.
+    let identity = Folder::with("[identity]\njwt_secret_file = \"gone\"\n").file("own", 0o600, "from own");
+    let own = identity.path("own").display().to_string();
+    let app = ("SHARED_JWT_SECRET", "from app");
+    assert!(identity.faults(&[]).contains("jwt_secret_file: cannot read"));
+    assert!(identity.load(&[app]).unwrap().api.tokens);
+    assert!(identity.load(&[("EMBERD_IDENTITY_JWT_SECRET_FILE", &own)]).unwrap().api.tokens);
+    let empty = identity.path("empty").display().to_string();
+    let identity = identity.file("empty", 0o600, "\n");
+    let faults = identity.faults(&[app, ("EMBERD_IDENTITY_JWT_SECRET_FILE", &empty)]);
+    assert!(
+        faults.starts_with("EMBERD_IDENTITY_JWT_SECRET_FILE: ") && faults.ends_with("the secret is empty"),
+        "{faults}"
+    );
 
-    let shown = Place::with("[store]\nurl = \"postgres://u:hunter2@h/d\"\n").file("x", 0o600, "");
+    let shown = Folder::with("[store]\nurl = \"postgres://u:hunter2@h/d\"\n").file("x", 0o600, "");
     let config = shown.load(&[]).unwrap();
     assert!(config.warnings()[0].to_string().contains("[store] url: holds a password"));
     assert!(!format!("{config:?}").contains("hunter2"));
-    let bad = Place::with("[store]\nurl = \"postgres://u:hunter2@h:port/d\"\n").faults(&[]);
+    let bad = Folder::with("[store]\nurl = \"postgres://u:hunter2@h:port/d\"\n").faults(&[]);
     assert_eq!(bad, "emberd.toml:2: [store] url: not a URL: invalid port number");
 }
 
@@ -427,20 +435,20 @@ fn secrets_are_read_and_not_shown() {
 fn open_doors_are_refused() {
     const GOOD: &str = "[[key]]\nname = \"a\"\nkey = \"s3cr3t\"\n";
     let keys = "[intake]\ngrpc = \"0.0.0.0:4317\"\nkeys_file = \"keys\"\n";
-    Place::with(keys).file("keys", 0o600, GOOD).load(&[]).unwrap();
-    let faults = Place::with(keys).file("keys", 0o644, GOOD).faults(&[]);
+    Folder::with(keys).file("keys", 0o600, GOOD).load(&[]).unwrap();
+    let faults = Folder::with(keys).file("keys", 0o644, GOOD).faults(&[]);
     assert!(faults.starts_with("emberd.toml:3: [intake] keys_file: ") && !faults.contains('\n'), "{faults}");
     for (text, why) in [
         ("\n", "keys: there is no [[key]] in the file"),
         ("[[key]]\nname = \"a\"\nkey = s3cr3t\n", "keys: not a file of keys: "),
         ("[[key]]\nname = \"a\"\nkey = \"s3cr3t\"\nrat = 3\n", "keys: not a file of keys: unknown field `rat`"),
     ] {
-        let faults = Place::with(keys).file("keys", 0o600, text).faults(&[]);
+        let faults = Folder::with(keys).file("keys", 0o600, text).faults(&[]);
         assert!(faults.starts_with(&format!("emberd.toml:3: [intake] keys_file: {why}")), "{faults}");
         assert!(!faults.contains("s3cr3t"), "{faults}");
     }
 
-    let open = Place::with(
+    let open = Folder::with(
         "[intake]\nhttp = \"0.0.0.0:4318\"\nkeys_file = \"\"\n[api]\nlisten = \"[::]:8317\"\n[identity]\njwt_secret_file = \"\"\n",
     );
     let expected = "emberd.toml:2: [intake] http: 0.0.0.0:4318 can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1
@@ -496,13 +504,17 @@ fn keys_must_fit_together() {
             "[flags]\ntraces = { enabled = true, rollout = 101 }",
             "emberd.toml:2: [flags] traces: rollout is a percentage: 0 to 100",
         ),
+        (
+            "[phoenix]\ncompression = \"zstd\"",
+            "emberd.toml:2: [phoenix] compression: Phoenix takes only \"none\" or \"gzip\"",
+        ),
         ("[archive]\nurl = \"ftp://x\"", "emberd.toml:2: [archive] url: expected \"file\" or \"s3://bucket/prefix\""),
         (
             "[api]\ncors = [\"https://app.example/page\"]",
             "emberd.toml:2: [api] cors: \"https://app.example/page\": an origin has no path: use \"https://app.example\"",
         ),
     ] {
-        assert_eq!(Place::with(text).faults(&[]), expected, "{text}");
+        assert_eq!(Folder::with(text).faults(&[]), expected, "{text}");
     }
     let small = without_file(&[("EMBERD_LOG_BUDGET", "64MiB")]).unwrap();
     assert_eq!(small.log.segment, ByteSize::mib(16), "segments shrink with a small budget");
@@ -512,14 +524,14 @@ fn keys_must_fit_together() {
 /// A price table of one's own is read, and refused where it is none.
 #[test]
 fn price_tables_are_checked() {
-    let place = Place::with("[recorder]\nprices_file = \"prices\"\n");
+    let place = Folder::with("[recorder]\nprices_file = \"prices\"\n");
     let good = "currency = \"EUR\"\n[[model]]\nname = \"m\"\ninput = \"1.5\"\noutput = \"3\"\n";
     let place = place.file("prices", 0o644, good);
     assert_eq!(place.load(&[]).unwrap().recorder.prices.unwrap()["currency"], "EUR");
     for bad in
         ["currency = EUR", "[[model]]\nname = \"m\"\ninput = \"-1\"\noutput = \"3\"\n", "[[model]]\nname = \"m\"\n"]
     {
-        let place = Place::with("[recorder]\nprices_file = \"prices\"\n").file("prices", 0o644, bad);
+        let place = Folder::with("[recorder]\nprices_file = \"prices\"\n").file("prices", 0o644, bad);
         assert!(place.faults(&[]).starts_with("emberd.toml:2: [recorder] prices_file: "), "{bad}");
     }
 }
@@ -545,7 +557,7 @@ fn a_demo_can_move_what_was_configured() {
 #[test]
 fn what_is_not_used_yet_is_said() {
     let place =
-        Place::with("[archive]\nurl = \"s3://b/p\"\n[flags]\ntraces = false\n[llm]\nbase_url = \"http://h/v1\"\n");
+        Folder::with("[archive]\nurl = \"s3://b/p\"\n[flags]\ntraces = false\n[llm]\nbase_url = \"http://h/v1\"\n");
     let config = place.load(&[("REDIS_URL", "redis://h"), ("OPENAI_API_KEY", "x")]).unwrap();
     let mut warnings: Vec<_> =
         config.warnings().iter().map(|fault| fault.to_string().rsplit('/').next().unwrap().to_owned()).collect();
@@ -576,7 +588,7 @@ proptest::proptest! {
         let mut faults = Vec::new();
         let table = document::parse(Path::new("emberd.toml"), &text, &mut faults);
         proptest::prop_assert!(!table.is_empty() || !faults.is_empty() || text.is_empty());
-        let place = Place::with(&text);
+        let place = Folder::with(&text);
         if let Err(errors) = place.load(&[]) {
             proptest::prop_assert!(errors.to_string().lines().count() >= 1);
         }
