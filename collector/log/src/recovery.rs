@@ -294,6 +294,11 @@ impl Recovering<'_> {
         };
         let mut writer = Writer::new(Arc::clone(disk), durability, Some(active), commit.first);
         writer.write_again(&whole, commit.first, now).map_err(failed("write"))?;
+        // Behind the end, a torn write may have left whole records, with offsets that will be given again.
+        let after = writer.active().map_or(BLOCK, |active| active.at.max(BLOCK)) + BLOCK;
+        let mut window = Window::new(&*file, known.len, CHUNK_BYTES);
+        let leftovers = scan::leftovers(&mut window, known.id, known.salt, after).map_err(failed("read"))?;
+        writer.wipe(&leftovers).map_err(failed("write"))?;
         let marked = headed && last.is_some_and(|(_, commit)| commit.records == 0);
         if !marked {
             writer.mark(true, now).map_err(failed("write"))?;

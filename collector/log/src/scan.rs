@@ -275,6 +275,21 @@ pub(crate) fn last_commit(window: &mut Window<'_>, segment: SegmentId, salt: u64
     Ok(None)
 }
 
+/// The blocks from `from` on in which something begins that would be believed: left there by a write that was torn before its
+/// place, and so was never acked.
+pub(crate) fn leftovers(window: &mut Window<'_>, segment: SegmentId, salt: u64, from: u64) -> io::Result<Vec<u64>> {
+    let mut blocks = Vec::new();
+    let mut at = from;
+    while at < window.len() {
+        let place = Place { segment, salt, at };
+        let walk = Walk { place, commit_end: None, expected: Offset(0), wanted: Offset(0) };
+        let Some((found, _)) = walk.first(window)? else { break };
+        blocks.push(found / BLOCK * BLOCK);
+        at = (found / BLOCK + 1) * BLOCK;
+    }
+    Ok(blocks)
+}
+
 /// The salt of a segment whose header is lost: the one that its first readable commit carries.
 pub(crate) fn salt(window: &mut Window<'_>, segment: SegmentId) -> io::Result<Option<u64>> {
     let mut at = BLOCK;

@@ -125,6 +125,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Overwrites these blocks of the segment with zeros, durably.
+    pub(crate) fn wipe(&mut self, blocks: &[u64]) -> io::Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        self.buffer.clear_for(BLOCK as usize);
+        self.buffer.push(&[0]);
+        self.buffer.pad(BLOCK as usize);
+        for at in blocks {
+            active.file.write(&*self.disk, self.buffer.bytes(), *at)?;
+        }
+        if blocks.is_empty() { Ok(()) } else { active.file.sync() }
+    }
+
     /// Writes the buffer where the segment ends, and syncs.
     fn put(&mut self, sync: bool) -> io::Result<()> {
         let Some(active) = self.active.as_mut().filter(|_| !self.poisoned) else {

@@ -155,6 +155,36 @@ async fn a_reader_left_behind_is_told() {
     assert!(fresh.contains(&next[0]));
 }
 
+/// A segment that goes, and is written over, after a reader was sent to it and before it reads: gone, not damaged. Once with
+/// the file already open, once before it is opened.
+#[test]
+fn a_segment_that_goes_while_it_is_read_is_gone() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        for opened in [true, false] {
+            let disk = SimDisk::new();
+            let (log, _) = log(&disk, 30).await;
+            let mut reader = log.reader(Offset(0));
+            if opened {
+                reader.next(1).await.unwrap();
+            }
+            // The only thread that may block is held up, so the read waits while the log runs in a circle.
+            let (go, held) = std::sync::mpsc::channel::<()>();
+            let holding = tokio::task::spawn_blocking(move || held.recv());
+            assert!(futures_util::poll!(reader.next(3_000)).is_pending());
+            log.register("a", log.head());
+            for n in 100..200 {
+                log.append(entry(n, 9_000)).await.unwrap();
+                log.passed("a", log.head());
+            }
+            go.send(()).unwrap();
+            holding.await.unwrap().unwrap();
+            let gone = reader.next(3_000).await.unwrap_err();
+            assert!(matches!(gone, ReadError::Gone { .. }), "opened {opened}: {gone}");
+        }
+    });
+}
+
 /// Every place in the log can be gone to, and gives the batch that covers it and all after, from disk as from memory.
 #[tokio::test]
 async fn every_place_can_be_gone_to() {

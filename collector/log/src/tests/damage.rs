@@ -249,6 +249,34 @@ fn a_recycled_segment_resurrects_nothing() {
     }
 }
 
+/// What a torn write left behind the end does not come back later, when the batch that took its place is damaged.
+#[test]
+fn a_torn_write_leaves_nothing_to_find() {
+    for mark_survives in [false, true] {
+        let (disk, acked) = filled(&[&[100]]);
+        let mut log = Driven::open(&disk, small()).unwrap();
+        let at = log.engine.writer.active().unwrap().at as usize;
+        let path = newest_file(&log);
+        let before = disk.bytes(&path).unwrap();
+        // Three blocks, of which the first does not reach the disk, and the rest does. Nobody was told.
+        log.append(&[entry(2, 3_000), entry(7, 3_000), entry(12, 3_000)]);
+        drop(log);
+        disk.damage(&path, |bytes| match mark_survives {
+            true => bytes[at..at + 4_096].copy_from_slice(&before[at..at + 4_096]),
+            false => bytes[at..at + 4_096].fill(0),
+        });
+        let mut log = Driven::open(&disk, small()).unwrap();
+        assert_eq!(log.batches(), acked);
+        // A batch with the offsets of the lost ones, acked, and then lost to damage.
+        let fresh = log.append(&[crate::log::Entry { spans: 9.try_into().unwrap(), ..entry(20, 10) }]);
+        assert_eq!(fresh[0].clone().unwrap(), acked[0].end());
+        disk.damage(&path, |bytes| bytes[at..at + 4_096].fill(0));
+        let read = log.read();
+        let lost = Read::Lost { from: acked[0].end(), to: acked[0].end().plus(9) };
+        assert!(read == [Read::Batch(acked[0].clone()), lost], "what was never acked came back, mark {mark_survives}");
+    }
+}
+
 /// A client cannot put into a body what passes for a record when the real one around it is damaged.
 #[test]
 fn a_body_cannot_forge_a_record() {

@@ -108,6 +108,21 @@ fn what_recovery_shows_is_durable() {
     assert_eq!(shown, after, "a consumer may have stored a cursor behind what is gone now");
 }
 
+/// A process that ended before the name of its newest segment was durable leaves that to the next one, which must not ack into
+/// a file that a power cut can take away.
+#[test]
+fn names_are_durable_before_anything_is_acked_under_them() {
+    let disk = SimDisk::new();
+    let mut log = Driven::open(&disk, small()).unwrap();
+    disk.fail(Call::SyncDir, 0, Fault::Io, false);
+    assert!(matches!(log.append(&[entry(1, 100)])[0], Err(AppendError::Disk { .. })));
+    drop(log);
+    let mut log = Driven::open(&disk, small()).unwrap();
+    let acked = batch(&entry(2, 100), log.append(&[entry(2, 100)])[0].clone().unwrap());
+    let after = Driven::open(&disk.now().crash(Survives::Nothing), small()).unwrap();
+    assert_eq!(after.batches(), [acked]);
+}
+
 /// A disk without room is an answer, not a failure (OpenTelemetry Collector contrib #7198 could not even delete any more): appends are refused, and taken again without a restart once there is
 /// room, or once consumers have passed a segment, whose file is used again without asking the disk for anything.
 #[test]

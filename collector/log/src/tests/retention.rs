@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{Dice, Driven, entry, segment_files, small};
 use crate::error::AppendError;
 use crate::keeper::Bounds;
-use crate::sim::SimDisk;
+use crate::sim::{Call, Fault, SimDisk};
 
 fn keeping(seconds: u64) -> Bounds {
     Bounds { keep: Duration::from_secs(seconds), ..small() }
@@ -78,6 +78,22 @@ fn the_budget_comes_before_the_time() {
     assert!(fill(&mut log, 1)[0].is_ok());
     assert!(fill(&mut log, 1)[0].is_err());
     assert_eq!(log.shelf().tail(), Some(Offset(1)));
+}
+
+/// A segment that everyone has passed stays until the next one holds something, or the log would forget where it is.
+#[test]
+fn the_head_is_never_forgotten() {
+    let disk = SimDisk::new();
+    let mut log = Driven::open(&disk, small()).unwrap();
+    fill(&mut log, 2);
+    log.tidy();
+    log.passed("a", log.head());
+    // The next batch needs a new segment, and cannot be written to it.
+    disk.fail(Call::Write, 0, Fault::Io, false);
+    assert!(fill(&mut log, 1)[0].is_err());
+    log.tidy();
+    let again = Driven::open(&disk, small()).unwrap();
+    assert_eq!((again.report.head, log.head()), (Offset(3), Offset(3)));
 }
 
 /// Small batches still fit into a segment that is too full for a large one.
