@@ -116,21 +116,14 @@ impl Work for Lost {
 const WRITERS: [&str; 2] = ["log-1", "log-2"];
 
 async fn forget(db: &mut Db) {
-    let tables = [
-        "prompt_performance_metrics",
-        "prompt_traces",
-        "emberd.totals",
-        "emberd.rollups",
-        "emberd.dirty",
-        "emberd.trace_state",
-        "emberd.cursors",
-        "emberd.published",
-    ];
-    for table in tables {
-        let table = if db.is_sqlite() { table.replace("emberd.", "emberd_") } else { table.to_owned() };
-        db.sql(&format!("DELETE FROM {table}")).await.unwrap();
+    let mut sql = String::new();
+    for table in ["cursors", "trace_state", "rollups", "dirty", "published", "totals"] {
+        let schema = if db.is_sqlite() { "emberd_" } else { "emberd." };
+        sql += &format!("DELETE FROM {schema}{table};");
     }
-    db.sql(&format!("DELETE FROM prompts WHERE title IN ('{EARLY}', '{LATE}')")).await.unwrap();
+    sql += "DELETE FROM prompt_performance_metrics; DELETE FROM prompt_traces;";
+    sql += &format!("DELETE FROM prompts WHERE title IN ('{EARLY}', '{LATE}')");
+    db.sql(&sql).await.unwrap();
     db.forget_cursors();
 }
 
