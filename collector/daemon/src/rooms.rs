@@ -28,6 +28,10 @@ impl Rooms {
     /// Starts a consumer.
     pub(crate) fn consumer(&mut self, consumer: Consumer, stop: CancellationToken) -> Id {
         match consumer.run {
+            Run::Forwarder(forwarder) => self.spawn("forwarder", async move {
+                forwarder.run(stop).await;
+                Ok(())
+            }),
             Run::Recorder(recorder) => self.spawn("recorder", async move { Ok(recorder.run(stop).await?) }),
         }
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use emberd_consumers::forwarder::{self, PhoenixConfig};
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
-use crate::config;
+use crate::config::{self, Config};
 
 /// The price table that emberd brings.
 const PRICES: &str = include_str!("../../../config/prices.toml");
@@ -72,6 +73,66 @@ impl config::Recorder {
 impl config::Api {
     pub(crate) fn room(&self) -> emberd_api::Config {
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
-        emberd_api::Config { listen: self.listen, callers: emberd_api::Callers::LocalAdministrator, cors }
+        let callers = if self.tokens { emberd_api::Callers::Tokens } else { emberd_api::Callers::LocalAdministrator };
+        emberd_api::Config { listen: self.listen, callers, cors }
+    }
+}
+
+impl Config {
+    /// Where spans are forwarded: Phoenix, then the further endpoints.
+    pub(crate) fn targets(&self) -> anyhow::Result<Vec<forwarder::Config>> {
+        let mut targets = Vec::new();
+        if let Some(otlp) = &self.phoenix.otlp {
+            let phoenix = PhoenixConfig { verify: self.phoenix.verify, ..PhoenixConfig::at(self.phoenix.url.as_str()) };
+            targets.push(forwarder::Config {
+                key: self.phoenix.api_key.as_ref().map(key),
+                compression: self.phoenix.compression.room(),
+                ..forwarder::Config::phoenix("phoenix", otlp.room(), phoenix)
+            });
+        }
+        for forward in &self.forward {
+            targets.push(forwarder::Config {
+                headers: headers(&forward.headers).with_context(|| format!("the headers of [[forward]] {}", forward.name))?,
+                key: forward.api_key.as_ref().map(key),
+                compression: forward.compression.room(),
+                in_flight: forward.in_flight as usize,
+                ..forwarder::Config::otlp(&forward.name, forward.url.room())
+            });
+        }
+        Ok(targets)
+    }
+}
+
+fn key(file: &config::SecretFile) -> forwarder::Key {
+    let file = file.clone();
+    forwarder::Key::new(move || Ok(file.read()?.reveal().to_owned()))
+}
+
+fn headers(pairs: &[(String, config::Secret)]) -> anyhow::Result<http::HeaderMap> {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in pairs {
+        let mut value = http::HeaderValue::from_str(value.reveal())?;
+        value.set_sensitive(true);
+        headers.insert(http::HeaderName::from_bytes(name.as_bytes())?, value);
+    }
+    Ok(headers)
+}
+
+impl config::Endpoint {
+    fn room(&self) -> forwarder::Endpoint {
+        match self {
+            Self::Grpc(url) => forwarder::Endpoint::Grpc(url.to_string()),
+            Self::Http(url) => forwarder::Endpoint::Http(url.to_string()),
+        }
+    }
+}
+
+impl config::Compression {
+    fn room(self) -> forwarder::Compression {
+        match self {
+            Self::None => forwarder::Compression::None,
+            Self::Gzip => forwarder::Compression::Gzip,
+            Self::Zstd => forwarder::Compression::Zstd,
+        }
     }
 }

@@ -15,9 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use emberd_api::Api;
 use emberd_consumers::quarantine::Quarantine;
-use emberd_consumers::{Progress, recorder};
+use emberd_consumers::{Progress, forwarder, recorder};
 use emberd_intake::Doors;
-use emberd_log::{DiskLog, Log, Recovery};
+use emberd_log::{CursorFile, DiskLog, Log, Recovery};
 use emberd_model::Offset;
 use emberd_store::{Store, Writer};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,7 @@ pub(crate) struct Consumer {
 }
 
 pub(crate) enum Run {
+    Forwarder(Box<forwarder::Forwarder>),
     Recorder(Box<recorder::Recorder>),
 }
 
@@ -94,10 +95,30 @@ impl Parts<'_> {
     fn consumers(&self) -> anyhow::Result<Vec<Consumer>> {
         let quarantine = Quarantine::open(&self.data_dir.join("quarantine")).context("cannot open the quarantine")?;
         let mut consumers = Vec::new();
+        for target in self.config.targets()? {
+            consumers.push(self.forwarder(target, &quarantine)?);
+        }
         if self.config.recorder.enabled {
             consumers.push(self.recorder(&quarantine)?);
         }
         Ok(consumers)
+    }
+
+    fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
+        let progress = Arc::new(Progress::forwarding(&target.name));
+        let cursor = CursorFile::open(&self.data_dir.join("cursors"), &target.name)?;
+        // Until the forwarder says where its cursor stands, nothing may go.
+        self.log.register(&target.name, self.log.tail());
+        let run = forwarder::Forwarder::new(
+            target,
+            self.log.reader(self.log.tail()),
+            cursor,
+            quarantine.clone(),
+            self.world.clock.clone(),
+            progress.clone(),
+            self.passed(progress.name()),
+        )?;
+        Ok(Consumer { progress, run: Run::Forwarder(Box::new(run)) })
     }
 
     fn recorder(&self, quarantine: &Quarantine) -> anyhow::Result<Consumer> {

@@ -67,11 +67,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut watch = watch::Watch::new(&addresses, phoenix.url(), began, std::io::stdout().is_terminal());
     let mut running = std::pin::pin!(daemon.run(stop.clone()));
     let ended = {
-        let look = async {
-            phoenix.ready(Duration::from_secs(180)).await?;
-            watch.phoenix_is_ready();
-            watch.go_on(&mut playground).await
-        };
+        let look = watch.go_on(&mut phoenix, &mut playground);
         tokio::select! {
             done = &mut running => done.map(|()| "emberd ended"),
             done = look => done.map(|()| "the playground ended"),
@@ -91,10 +87,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 fn print_addresses(addresses: &wiring::Addresses, phoenix: &Phoenix) {
     println!();
-    println!("  Phoenix                {}", phoenix.url());
-    println!("  emberd's status        http://{}/api/status", addresses.api);
-    println!("  the playground's prompts  http://{}/api/prompts", addresses.api);
-    println!("  metrics                http://{}/metrics", addresses.api);
-    println!("  send your own spans    OTEL_EXPORTER_OTLP_ENDPOINT=http://{} (gRPC), http://{} (HTTP)", addresses.grpc, addresses.http);
+    println!("  Phoenix               {}", phoenix.url());
+    println!("  emberd's status       http://{}/api/status", addresses.api);
+    println!("  the playground        http://{}/api/prompts", addresses.api);
+    println!("  metrics               http://{}/metrics", addresses.api);
+    println!("  send your own spans   OTEL_EXPORTER_OTLP_ENDPOINT=http://{} (gRPC), http://{} (HTTP)", addresses.grpc, addresses.http);
     println!();
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use emberd_phoenix::process::Phoenix;
 use serde_json::Value;
 
 use super::playground::{Playground, Try};
@@ -19,7 +20,9 @@ pub(super) struct Watch {
     arrived: [bool; 3],
 }
 
-/// Where a trace must show up, and how one looks.
+/// On an empty directory Phoenix takes about 20 s, on a busy machine more.
+const PHOENIX_PATIENCE: Duration = Duration::from_secs(180);
+/// Where a trace must show up.
 const PLACES: [&str; 3] = ["prompt_traces", "prompt_performance_metrics", "Phoenix"];
 
 impl Watch {
@@ -28,21 +31,24 @@ impl Watch {
         Self { http: reqwest::Client::new(), api, phoenix, began, terminal, first: None, arrived: [false; 3] }
     }
 
-    pub(super) fn phoenix_is_ready(&self) {
-        self.say("Phoenix is up");
-    }
-
     /// Whether the playground's first trace was seen in every place.
     pub(super) fn arrived_everywhere(&self) -> bool {
         self.arrived == [true; 3]
     }
 
-    /// Follows the playground until it ends.
-    pub(super) async fn go_on(&mut self, playground: &mut Playground) -> anyhow::Result<()> {
+    /// Follows Phoenix as it comes up, and the playground until it ends.
+    pub(super) async fn go_on(&mut self, phoenix: &mut Phoenix, playground: &mut Playground) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         let mut tries = 0_u64;
+        let mut ready = std::pin::pin!(phoenix.ready(PHOENIX_PATIENCE));
+        let mut is_up = false;
         loop {
             tokio::select! {
+                done = &mut ready, if !is_up => {
+                    done?;
+                    is_up = true;
+                    self.say("Phoenix is up");
+                }
                 sent = playground.next() => {
                     let sent = sent?;
                     tries += 1;
