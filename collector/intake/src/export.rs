@@ -26,8 +26,8 @@ use crate::refusal::Refusal;
 
 /// A JSON body of this size is rewritten on a thread that may take its time.
 const JSON_BLOCKING_BYTES: usize = 128 << 10;
-/// What rewriting takes beside the body: the decoded values, and the protobuf.
-const JSON_COST: usize = 3;
+/// What rewriting takes beside the body: the protobuf form, which is smaller, and twice of it while its buffer grows.
+const JSON_COST: usize = 2;
 /// What a client is told about rejected spans, at most.
 const REASONS_BYTES_MAX: usize = 1024;
 

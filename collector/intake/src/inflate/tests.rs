@@ -42,7 +42,19 @@ struct Run {
 }
 
 async fn run(coding: Coding, wire: Vec<u8>, max_bytes: usize, in_flight_bytes: usize) -> Run {
+    run_beside(0, coding, wire, max_bytes, in_flight_bytes).await
+}
+
+/// The same, while others hold `others_bytes`.
+async fn run_beside(
+    others_bytes: usize,
+    coding: Coding,
+    wire: Vec<u8>,
+    max_bytes: usize,
+    in_flight_bytes: usize,
+) -> Run {
     let in_flight = Arc::new(InFlight::new(in_flight_bytes, Duration::ZERO));
+    let _others = in_flight.hold(others_bytes).await.unwrap();
     let counters = Counters::new(Arc::clone(&in_flight));
     let mut held = in_flight.hold(wire.len()).await.unwrap();
     let outcome = inflate(coding, wire.into(), max_bytes, &in_flight, &mut held, &counters).await;
@@ -53,7 +65,7 @@ async fn run(coding: Coding, wire: Vec<u8>, max_bytes: usize, in_flight_bytes: u
 #[tokio::test]
 async fn bodies_come_out_as_they_went_in() {
     for coding in CODINGS {
-        for len in [0, 1, FIRST_BYTES, STEP_BYTES, STEP_BYTES + 1, 3 * MIB] {
+        for len in [0, 1, 31, 32, 33, FIRST_BYTES, FIRST_BYTES + 1, STEP_BYTES, STEP_BYTES + 1, 3 * MIB] {
             let body = body(len);
             let run = run(coding, compressed(coding, &body), 4 * MIB, 16 * MIB).await;
             assert_eq!(run.outcome.unwrap(), body, "{coding:?} {len}");
@@ -72,7 +84,7 @@ async fn inflating_stops_at_the_limit() {
             let run = run(coding, compressed(coding, &vec![0; len]), MIB, 16 * MIB).await;
             assert!(matches!(run.outcome, Err(Refusal::TooLarge { max_bytes: MIB })), "{coding:?} {len}");
             assert!(run.inflated_bytes <= MIB as u64, "{coding:?} {len}: {} inflated", run.inflated_bytes);
-            assert!(run.held_bytes <= 2 * MIB, "{coding:?} {len}: {} held", run.held_bytes);
+            assert!(run.held_bytes <= 4 * MIB, "{coding:?} {len}: {} held", run.held_bytes);
         }
     }
 }
@@ -108,7 +120,8 @@ async fn a_part_is_not_the_whole() {
     }
 }
 
-/// A frame that asks for a window beyond what every decoder must have is refused before the window is allocated.
+/// A frame that asks for a window beyond what every decoder must have is refused before the window is allocated, and a window
+/// within it is paid for.
 #[tokio::test]
 async fn large_zstd_windows_are_refused() {
     let with_window = |log: u32| {
@@ -118,27 +131,26 @@ async fn large_zstd_windows_are_refused() {
         encoder.write_all(b"small").unwrap();
         encoder.finish().unwrap()
     };
-    let common = run(Coding::Zstd, with_window(23), MIB, MIB).await;
+    let common = run(Coding::Zstd, with_window(23), MIB, 16 * MIB).await;
     assert_eq!(common.outcome.unwrap(), "small");
+    let without_room = run_beside(4 * MIB, Coding::Zstd, with_window(23), MIB, 8 * MIB).await;
+    assert!(matches!(without_room.outcome, Err(Refusal::Crowded { .. })));
     for log in [24, 27, 30] {
-        let large = run(Coding::Zstd, with_window(log), MIB, MIB).await;
+        let large = run(Coding::Zstd, with_window(log), MIB, 16 * MIB).await;
         assert!(matches!(large.outcome, Err(Refusal::Undecodable { .. })), "2^{log}");
     }
 }
 
-/// Inflating takes no byte that was not set aside first.
+/// Inflating takes no byte that was not set aside first, and gives back what it does not keep.
 #[tokio::test]
 async fn inflating_stops_where_the_room_ends() {
     for coding in CODINGS {
-        let in_flight = Arc::new(InFlight::new(MIB, Duration::ZERO));
-        let counters = Counters::new(Arc::clone(&in_flight));
-        let others = in_flight.hold(MIB / 2).await.unwrap();
         let wire = compressed(coding, &vec![0; 2 * MIB]);
-        let mut held = in_flight.hold(wire.len()).await.unwrap();
-        let outcome = inflate(coding, wire.into(), 4 * MIB, &in_flight, &mut held, &counters).await;
-        assert!(matches!(outcome, Err(Refusal::Crowded { .. })), "{coding:?}");
-        assert!(counters.snapshot().inflated_bytes <= (MIB / 2) as u64);
-        drop((others, held));
-        assert_eq!(in_flight.used(), 0);
+        let run = run_beside(7 * MIB, coding, wire.clone(), 4 * MIB, 8 * MIB).await;
+        assert!(matches!(run.outcome, Err(Refusal::Crowded { .. })), "{coding:?}");
+        assert!(run.inflated_bytes <= MIB as u64);
+        let alone = self::run(coding, wire, 4 * MIB, 16 * MIB).await;
+        assert_eq!(alone.outcome.unwrap().len(), 2 * MIB);
+        assert!(alone.held_bytes <= 4 * MIB, "{coding:?}: {} held", alone.held_bytes);
     }
 }
