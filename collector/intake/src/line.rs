@@ -4,7 +4,7 @@
 //! answer given before the request was read to its end still reaches the peer, as what it goes on sending is read and thrown
 //! away for a while before the connection closes (closing at once would make the system send a reset, which destroys the answer).
 //! Not here: TLS. It wraps the stream before this does, see `listen::converse`.
-//! Kept by: `tests/it/table.rs` (early answers), `tests/it/bounds.rs` (silent peers).
+//! Kept by: `tests/it/http_table.rs` (early answers), `tests/it/bounds.rs` (silent peers).
 
 use std::future::Future;
 use std::io;

@@ -5,7 +5,7 @@
 //! On the wire: gRPC over HTTP/2; requests gzip, deflate or zstd; answers never compressed. An error is a trailers-only answer
 //! with `grpc-status-details-bin`.
 //! Not here: what is done with a request (`export`), which code goes with which reason (`refusal`), HTTP/2 itself (`listen`).
-//! Kept by: `tests/it/table.rs`.
+//! Kept by: `tests/it/grpc_table.rs`.
 
 mod answer;
 mod frame;

@@ -5,7 +5,7 @@
 //! On the wire: HTTP/1.1 and HTTP/2; `content-encoding` gzip, deflate, zstd or none. One path, after percent-decoding it once;
 //! a query is ignored.
 //! Not here: what is done with a request (`export`), which status goes with which reason (`refusal`).
-//! Kept by: `tests/it/table.rs`.
+//! Kept by: `tests/it/http_table.rs`.
 
 mod answer;
 mod cors;
