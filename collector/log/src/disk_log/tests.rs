@@ -170,7 +170,10 @@ async fn a_failed_disk_ends_the_log() {
                     taken += 1;
                     assert!(failed.is_none(), "an append succeeded after the disk had failed");
                 }
-                Err(e) => failed = Some(e),
+                Err(e) => {
+                    assert!(log.has_failed(), "an append was told before the daemon could know");
+                    failed = Some(e);
+                }
             }
         }
         assert!(matches!(failed, Some(AppendError::Disk { .. })), "{call:?}: {failed:?}");

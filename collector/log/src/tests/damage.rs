@@ -204,6 +204,30 @@ fn a_missing_segment_is_reported() {
     assert_eq!((log.report.damaged[0].from, log.report.damaged[0].to), (acked[1].offset, acked[1].end()));
 }
 
+/// Where a segment has lost its header and its first commit, what is missing before its first record is reported too.
+#[test]
+fn a_lost_beginning_is_reported() {
+    let (disk, acked) = filled(&[&[20_000], &[20_000], &[5_000, 5], &[20_000]]);
+    let path = segment_files(&disk)[1].clone();
+    disk.damage(&path, |bytes| bytes[..6 * BLOCK as usize].fill(0));
+    let log = Driven::open(&disk, small()).unwrap();
+    let reported: Vec<_> = log.report.damaged.iter().map(|damage| (damage.from, damage.to)).collect();
+    assert_eq!(reported, [(acked[1].offset, acked[1].end())]);
+    drop(log);
+    assert_eq!(lost(&disk, &acked, "no beginning"), reported);
+}
+
+/// A segment that lost its header before anything proved its first commit gets the header back.
+#[test]
+fn a_torn_header_is_repaired() {
+    let (disk, acked) = filled(&[&[100, 200]]);
+    let path = segment_files(&disk)[0].clone();
+    disk.damage(&path, |bytes| bytes[..BLOCK as usize].fill(0));
+    assert!(lost(&disk, &acked, "no header").is_empty());
+    let header = crate::inspect::segments(&disk, dir()).unwrap().0[0].header;
+    assert!(matches!(header, crate::inspect::Header::Written { base: Offset(0), .. }), "{header:?}");
+}
+
 /// Damage before a later commit is reported as damage; recovering again reports the same.
 #[test]
 fn damage_after_an_ack_is_told_from_a_torn_write() {
