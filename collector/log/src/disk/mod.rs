@@ -19,7 +19,7 @@ pub enum Access {
     Read,
     /// For reading and writing through the page cache.
     Write,
-    /// For writing past the page cache. Places, lengths and addresses are multiples of [`ALIGN`](crate::disk::ALIGN). Where the file system
+    /// For writing past the page cache. Places, lengths and addresses are multiples of [`ALIGN`]. Where the file system
     /// cannot, opening or the first write fails with [`io::ErrorKind::InvalidInput`].
     WriteDirect,
 }
