@@ -40,11 +40,21 @@ pub(crate) fn run() {
     });
     let line = |name: &str, took: std::time::Duration| {
         let ratio = took.as_secs_f64() / decode.as_secs_f64();
-        vec![name.into(), format!("{:.0}", table::nanos_each(took, spans)), format!("{:.2}", table::nanos_each(took, traces) / 1e3), format!("{ratio:.2}")]
+        vec![
+            name.into(),
+            format!("{:.0}", table::nanos_each(took, spans)),
+            format!("{:.2}", table::nanos_each(took, traces) / 1e3),
+            format!("{ratio:.2}"),
+        ]
     };
     table::print(
         "Fold: ten spans a trace, 100 spans a request",
         &["", "ns/span", "µs/trace", "x prost's decode"],
-        &[line("prost decode", decode), line("fold to states", folded), line("encode states", encoded), line("rows from states", rows)],
+        &[
+            line("prost decode", decode),
+            line("fold to states", folded),
+            line("encode states", encoded),
+            line("rows from states", rows),
+        ],
     );
 }

@@ -96,7 +96,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ]
     };
     let rows: Vec<_> = CASES.iter().zip(&runs).filter(|(_, runs)| !runs.is_empty()).map(row).collect();
-    let title = format!("Intake: 1.7 kB LLM spans, 100 a request, 2 connections x 8 in flight; median of {}", options.repetitions);
+    let title = format!(
+        "Intake: 1.7 kB LLM spans, 100 a request, 2 connections x 8 in flight; median of {}",
+        options.repetitions
+    );
     table::print(&title, &["", "spans/s", "x floor", "CPU µs/span", "x floor", "p50 / p99 ms", "peak RSS MiB"], &rows);
     Ok(())
 }
@@ -117,7 +120,9 @@ fn median(runs: &[Run]) -> Run {
 }
 
 fn rig() -> anyhow::Result<PathBuf> {
-    let folder = std::env::var_os("EMBERD_RIG").map(PathBuf::from).context("set EMBERD_RIG to the folder with otlpload, otlpsink and floor")?;
+    let folder = std::env::var_os("EMBERD_RIG")
+        .map(PathBuf::from)
+        .context("set EMBERD_RIG to the folder with otlpload, otlpsink and floor")?;
     ensure!(folder.join("otlpload").exists(), "no otlpload in {}", folder.display());
     Ok(folder)
 }
@@ -128,7 +133,12 @@ struct Pinned(Child);
 impl Pinned {
     fn start(core: u32, program: &Path, set: impl FnOnce(&mut Command) -> &mut Command) -> anyhow::Result<Self> {
         let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string()]).arg(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", &core.to_string()])
+            .arg(program)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Ok(Self(set(&mut command).spawn().with_context(|| format!("cannot start {}", program.display()))?))
     }
 
@@ -159,7 +169,8 @@ fn one(case: Case, rig: &Path, emberd: &Path, seconds: f64) -> anyhow::Result<Ru
     let (server, _sink) = match case {
         Case::Floor => (Pinned::start(0, &rig.join("floor"), |c| c.args(["--listen", SERVER]))?, None),
         Case::Emberd { durability, record, forward, .. } => {
-            let sink = forward.then(|| Pinned::start(1, &rig.join("otlpsink"), |c| c.args(["--listen", SINK]))).transpose()?;
+            let sink =
+                forward.then(|| Pinned::start(1, &rig.join("otlpsink"), |c| c.args(["--listen", SINK]))).transpose()?;
             let server = Pinned::start(0, emberd, |c| {
                 let roles = if record || forward { "intake,consume,api" } else { "intake,api" };
                 let forwarding = if forward { format!("http://{SINK}") } else { String::new() };
@@ -179,7 +190,14 @@ fn one(case: Case, rig: &Path, emberd: &Path, seconds: f64) -> anyhow::Result<Ru
     let load = Command::new("taskset")
         .args(["-c", "1"])
         .arg(rig.join("otlpload"))
-        .args(["--target", &format!("http://{SERVER}"), "--seconds", &seconds.to_string(), "--pid", &server.0.id().to_string()])
+        .args([
+            "--target",
+            &format!("http://{SERVER}"),
+            "--seconds",
+            &seconds.to_string(),
+            "--pid",
+            &server.0.id().to_string(),
+        ])
         .output()?;
     ensure!(load.status.success(), "otlpload: {}", String::from_utf8_lossy(&load.stderr));
     let report: Value = serde_json::from_slice(&load.stdout)?;

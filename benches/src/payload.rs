@@ -30,7 +30,8 @@ fn text(key: &str, value: impl Into<String>) -> KeyValue {
 
 fn words(n: u64, bytes: usize) -> String {
     const WORDS: [&str; 16] = [
-        "cite", "every", "claim", "with", "its", "source", "and", "say", "plainly", "when", "nothing", "was", "found", "about", "that", "topic",
+        "cite", "every", "claim", "with", "its", "source", "and", "say", "plainly", "when", "nothing", "was", "found",
+        "about", "that", "topic",
     ];
     let mut text = String::with_capacity(bytes + 8);
     for step in 0.. {
@@ -59,7 +60,10 @@ fn span(number: u64, prompts: u64) -> Span {
         attributes.push(text("prompt.id", format!("prompt-{}", mix(trace) % prompts)));
     } else {
         let (prompt, completion) = ((mix(number) % 400) as i64, (mix(!number) % 600) as i64);
-        attributes.push(text("llm.model_name", ["gpt-4o-2024-11-20", "gpt-4o-mini", "claude-sonnet-4-5"][(number % 3) as usize]));
+        attributes.push(text(
+            "llm.model_name",
+            ["gpt-4o-2024-11-20", "gpt-4o-mini", "claude-sonnet-4-5"][(number % 3) as usize],
+        ));
         attributes.push(pair("llm.token_count.prompt", Value::IntValue(prompt)));
         attributes.push(pair("llm.token_count.completion", Value::IntValue(completion)));
         attributes.push(pair("llm.token_count.total", Value::IntValue(prompt + completion)));

@@ -25,12 +25,20 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let recordings = recordings();
     let floor = bare_inserts(&recordings)?;
     let sqlite = runtime.block_on(sqlite(&recordings))?;
-    let mut rows = vec![line("bare inserts into SQLite (floor)", floor, floor), line("recorder on SQLite", sqlite, floor)];
+    let mut rows =
+        vec![line("bare inserts into SQLite (floor)", floor, floor), line("recorder on SQLite", sqlite, floor)];
     match std::env::var("EMBERD_TEST_POSTGRES") {
-        Ok(server) => rows.push(line("recorder on PostgreSQL (client and server)", runtime.block_on(postgres(&server, &recordings))?, floor)),
+        Ok(server) => rows.push(line(
+            "recorder on PostgreSQL (client and server)",
+            runtime.block_on(postgres(&server, &recordings))?,
+            floor,
+        )),
         Err(_) => eprintln!("EMBERD_TEST_POSTGRES is not set: PostgreSQL is left out"),
     }
-    let title = format!("Recorder: {TRACES} traces of {} spans a transaction, {ROUNDS} transactions, from an empty database", payload::SPANS_PER_TRACE);
+    let title = format!(
+        "Recorder: {TRACES} traces of {} spans a transaction, {ROUNDS} transactions, from an empty database",
+        payload::SPANS_PER_TRACE
+    );
     table::print(&title, &["", "µs/trace", "traces/s", "x floor"], &rows);
     Ok(())
 }
@@ -72,7 +80,9 @@ fn bare_inserts(recordings: &[Recording]) -> anyhow::Result<Duration> {
     let prices = Prices::default();
     let all: Vec<Vec<_>> = recordings
         .iter()
-        .map(|recording| recording.states.iter().filter_map(|(trace, state)| row(*trace, state, &prices, false)).collect())
+        .map(|recording| {
+            recording.states.iter().filter_map(|(trace, state)| row(*trace, state, &prices, false)).collect()
+        })
         .collect();
     let begun = Instant::now();
     for rows in &all {

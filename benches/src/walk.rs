@@ -44,6 +44,10 @@ pub(crate) fn run() {
     table::print(
         &title,
         &["", "ns/span", "GB/s", "x prost's decode"],
-        &[row("prost decode (the floor of a collector that builds the tree)", decode), row("walk", walk), row("copy", copy)],
+        &[
+            row("prost decode (the floor of a collector that builds the tree)", decode),
+            row("walk", walk),
+            row("copy", copy),
+        ],
     );
 }

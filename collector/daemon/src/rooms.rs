@@ -19,7 +19,11 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     /// Starts a room.
-    pub(crate) fn spawn(&mut self, name: &'static str, room: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Id {
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        room: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) -> Id {
         let handle: AbortHandle = self.tasks.spawn(room);
         self.names.insert(handle.id(), name);
         handle.id()

@@ -33,7 +33,9 @@ impl config::Log {
 impl config::Store {
     pub(crate) fn room(&self, data_dir: &Path) -> emberd_store::Config {
         let url = match &self.database {
-            config::Database::Sqlite(file) => format!("sqlite:{}", std::path::absolute(file).unwrap_or_else(|_| file.clone()).display()),
+            config::Database::Sqlite(file) => {
+                format!("sqlite:{}", std::path::absolute(file).unwrap_or_else(|_| file.clone()).display())
+            }
             config::Database::Postgres(url) => url.reveal().to_owned(),
         };
         emberd_store::Config { url, max_connections: self.max_connections, data_dir: data_dir.into() }
@@ -44,7 +46,8 @@ impl config::Intake {
     pub(crate) fn room(&self) -> anyhow::Result<emberd_intake::Config> {
         let origins: Vec<&str> = self.cors_origins.iter().map(|origin| origin.0.as_str()).collect();
         let keys = self.keys.as_ref().map(|keys| {
-            emberd_intake::Keys::parse(keys.text.reveal()).with_context(|| format!("cannot use the ingest keys in {}", keys.path.display()))
+            emberd_intake::Keys::parse(keys.text.reveal())
+                .with_context(|| format!("cannot use the ingest keys in {}", keys.path.display()))
         });
         Ok(emberd_intake::Config {
             max_request_bytes: usize::try_from(self.max_request.0)?,
@@ -92,7 +95,8 @@ impl Config {
         }
         for forward in &self.forward {
             targets.push(forwarder::Config {
-                headers: headers(&forward.headers).with_context(|| format!("the headers of [[forward]] {}", forward.name))?,
+                headers: headers(&forward.headers)
+                    .with_context(|| format!("the headers of [[forward]] {}", forward.name))?,
                 key: forward.api_key.as_ref().map(key),
                 compression: forward.compression.room(),
                 in_flight: forward.in_flight as usize,

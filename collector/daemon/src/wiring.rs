@@ -70,14 +70,16 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let store = Store::connect(config.store.room(&data_dir)).await?; // what we know
     store.migrate_up().await.context("cannot bring the database's tables up")?;
 
-    let doors = Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
+    let doors =
+        Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
     let board = Board::new(log.clone(), store.clone(), doors.counters(), progress, world.clock.clone());
-    let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone()).context("cannot bind the API")?;
+    let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone())
+        .context("cannot bind the API")?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     Ok(Daemon { data_dir, doors, log, store, consumers, api, addresses })
 }
@@ -194,9 +196,17 @@ impl Daemon {
         let Self { data_dir, doors, log, store, consumers, api, addresses } = self;
         let [stop_doors, stop_consumers, stop_api] = std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
-        let doors = rooms.spawn("intake", { let stop = stop_doors.clone(); async move { Ok(doors.run(stop).await?) } });
-        let consumers: Vec<_> = consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
-        let api = rooms.spawn("api", { let stop = stop_api.clone(); async move { Ok(api.run(stop).await?) } });
+        let serving = doors.serving();
+        let doors = rooms.spawn("intake", {
+            let stop = stop_doors.clone();
+            async move { Ok(doors.run(stop).await?) }
+        });
+        let consumers: Vec<_> =
+            consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
+        let api = rooms.spawn("api", {
+            let stop = stop_api.clone();
+            async move { Ok(api.run(stop).await?) }
+        });
         let run_file = RunFile::write(&data_dir, &addresses)?;
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
 
@@ -209,6 +219,7 @@ impl Daemon {
             tracing::error!(error = format!("{error:#}"), "stopping: a part of emberd ended");
         }
 
+        serving.set(false); // whoever asks for health is sent elsewhere
         stop_doors.cancel();
         rooms.ended(&[doors]).await; // new requests: UNAVAILABLE; those inside get their true answer
         log.seal().await; // no more appends; readers come to an end

@@ -63,19 +63,40 @@ fn told(status: &Value) -> String {
     );
     line(
         "log",
-        format!("{} of {} in {} segments, spans {} to {}", bytes(&log["bytes"]), bytes(&log["budget"]), log["segments"], log["tail"], log["head"]),
+        format!(
+            "{} of {} in {} segments, spans {} to {}",
+            bytes(&log["bytes"]),
+            bytes(&log["budget"]),
+            log["segments"],
+            log["tail"],
+            log["head"]
+        ),
     );
     for (name, consumer) in ledger["consumers"].as_object().into_iter().flatten() {
-        let mut told = format!("{} done, {} pending, {} quarantined", consumer["done"], consumer["pending"], consumer["quarantined"]);
+        let mut told = format!(
+            "{} done, {} pending, {} quarantined",
+            consumer["done"], consumer["pending"], consumer["quarantined"]
+        );
         if !consumer["sent"].is_null() {
-            told = format!("{} sent, {} verified, {} pending, {} quarantined", consumer["sent"], consumer["verified"], consumer["pending"], consumer["quarantined"]);
+            told = format!(
+                "{} sent, {} verified, {} pending, {} quarantined",
+                consumer["sent"], consumer["verified"], consumer["pending"], consumer["quarantined"]
+            );
         }
         if consumer["failing"] == true {
             told.push_str(&format!("; FAILING: {}", text(&consumer["last_error"])));
         }
         line(name, told);
     }
-    line("database", format!("{}, {} of {} connections in use", text(&status["database"]["kind"]), status["database"]["pool"]["in_use"], status["database"]["pool"]["max"]));
+    line(
+        "database",
+        format!(
+            "{}, {} of {} connections in use",
+            text(&status["database"]["kind"]),
+            status["database"]["pool"]["in_use"],
+            status["database"]["pool"]["max"]
+        ),
+    );
     for reason in status["reasons"].as_array().into_iter().flatten() {
         line("!", text(reason).to_owned());
     }

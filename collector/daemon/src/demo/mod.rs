@@ -54,7 +54,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut phoenix = Phoenix::start(&venv, &data_dir.join("phoenix-data"), ports)?;
     config.point_at_phoenix(&phoenix.url(), &phoenix.otlp())?;
     config.free_busy_ports();
-    let daemon = wiring::assemble(config, World::real(), wiring::Roles { consume: true }).await.context("cannot start emberd")?;
+    let daemon = wiring::assemble(config, World::real(), wiring::Roles { consume: true })
+        .await
+        .context("cannot start emberd")?;
     let addresses = daemon.addresses();
     let mut playground = playground::Playground::start(&venv, &data_dir, &addresses, options.rate)?;
     let began = Instant::now();
@@ -91,6 +93,9 @@ fn print_addresses(addresses: &wiring::Addresses, phoenix: &Phoenix) {
     println!("  emberd's status       http://{}/api/status", addresses.api);
     println!("  the playground        http://{}/api/prompts", addresses.api);
     println!("  metrics               http://{}/metrics", addresses.api);
-    println!("  send your own spans   OTEL_EXPORTER_OTLP_ENDPOINT=http://{} (gRPC), http://{} (HTTP)", addresses.grpc, addresses.http);
+    println!(
+        "  send your own spans   OTEL_EXPORTER_OTLP_ENDPOINT=http://{} (gRPC), http://{} (HTTP)",
+        addresses.grpc, addresses.http
+    );
     println!();
 }

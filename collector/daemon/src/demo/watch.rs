@@ -75,11 +75,17 @@ impl Watch {
                 continue;
             }
             let found = match place {
-                0 => self.get(&format!("{}/api/prompts/{prompt}/traces?limit=200", self.api)).await
+                0 => self
+                    .get(&format!("{}/api/prompts/{prompt}/traces?limit=200", self.api))
+                    .await
                     .is_some_and(|page| rows(&page).iter().any(|row| row["phoenix_trace_id"] == **trace)),
-                1 => self.get(&format!("{}/api/prompts/{prompt}/performance?window=1h", self.api)).await
+                1 => self
+                    .get(&format!("{}/api/prompts/{prompt}/performance?window=1h", self.api))
+                    .await
                     .is_some_and(|page| !rows(&page).is_empty()),
-                _ => self.get(&format!("{}/v1/projects/playground/spans?trace_id={trace}", self.phoenix)).await
+                _ => self
+                    .get(&format!("{}/v1/projects/playground/spans?trace_id={trace}", self.phoenix))
+                    .await
                     .is_some_and(|page| !rows(&page).is_empty()),
             };
             if found {
@@ -95,8 +101,13 @@ impl Watch {
         let (recorder, phoenix) = (&ledger["consumers"]["recorder"], &ledger["consumers"]["phoenix"]);
         let line = format!(
             "{tries} tries · {} spans kept · recorded {} (pending {}) · Phoenix: sent {}, verified {} (pending {}, quarantined {})",
-            ledger["accepted_spans"], recorder["done"], recorder["pending"],
-            phoenix["sent"], phoenix["verified"], phoenix["pending"], phoenix["quarantined"],
+            ledger["accepted_spans"],
+            recorder["done"],
+            recorder["pending"],
+            phoenix["sent"],
+            phoenix["verified"],
+            phoenix["pending"],
+            phoenix["quarantined"],
         );
         if self.terminal {
             print!("\r\x1b[2K{line}");

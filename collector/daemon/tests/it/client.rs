@@ -50,7 +50,8 @@ impl Client {
     pub async fn send_grpc(&mut self, body: Bytes) -> Result<(), String> {
         self.grpc.ready().await.map_err(|e| e.to_string())?;
         let path = http::uri::PathAndQuery::from_static(EXPORT);
-        let answer = self.grpc.unary(tonic::Request::new(body), path, Raw).await.map_err(|status| status.to_string())?;
+        let answer =
+            self.grpc.unary(tonic::Request::new(body), path, Raw).await.map_err(|status| status.to_string())?;
         if answer.get_ref().is_empty() { Ok(()) } else { Err(format!("partial success: {:?}", answer.get_ref())) }
     }
 

@@ -82,7 +82,8 @@ async fn a_prompt_finds_its_traces_whenever_it_is_made() {
             let emberd = library.home.start();
             let make = || async {
                 let http = reqwest::Client::new();
-                let body = serde_json::json!({"title": "prompt-faq-answer", "content": "What is the capital of {country}?"});
+                let body =
+                    serde_json::json!({"title": "prompt-faq-answer", "content": "What is the capital of {country}?"});
                 let answer = http.post(format!("{}/api/prompts", emberd.api())).json(&body).send().await.unwrap();
                 assert_eq!(answer.status(), 201);
                 answer.json::<serde_json::Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
@@ -117,7 +118,8 @@ async fn a_prompt_finds_its_traces_whenever_it_is_made() {
             assert_eq!(traces["data"].as_array().unwrap().len(), 1, "{traces}");
             assert_eq!(traces["data"][0]["execution_time_ms"], 200);
             assert_eq!(traces["data"][0]["metadata"]["prompt_ref"], "prompt-faq-answer");
-            let p50 = performance["data"].as_array().unwrap().iter().find(|m| m["metric_type"] == "latency_p50").unwrap();
+            let p50 =
+                performance["data"].as_array().unwrap().iter().find(|m| m["metric_type"] == "latency_p50").unwrap();
             assert_eq!(p50["value"].as_f64(), Some(200.0));
             assert_eq!(performance["summary"]["total_traces"], 1, "{performance}");
         }

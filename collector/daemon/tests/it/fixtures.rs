@@ -38,7 +38,8 @@ pub fn all() -> Vec<Fixture> {
 }
 
 fn read(folder: &Path, name: String) -> Fixture {
-    let expect: Value = serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.expect.json"))).unwrap()).unwrap();
+    let expect: Value =
+        serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.expect.json"))).unwrap()).unwrap();
     let files = expect["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap());
     let requests = files.map(|file| {
         let json = file.replace(".otlp.pb", ".json");
@@ -77,8 +78,12 @@ fn deal(n: &mut usize, side: usize) -> bool {
 
 /// All requests of all fixtures mixed, each cut in two and sent three times, in an order that only the seed knows.
 fn shuffled(fixtures: &[Fixture], seed: u64) -> Vec<Export> {
-    let mut sends: Vec<Export> =
-        fixtures.iter().flat_map(|f| &f.requests).flat_map(cut).flat_map(|half| [half.clone(), half.clone(), half]).collect();
+    let mut sends: Vec<Export> = fixtures
+        .iter()
+        .flat_map(|f| &f.requests)
+        .flat_map(cut)
+        .flat_map(|half| [half.clone(), half.clone(), half])
+        .collect();
     let mut state = seed;
     for last in (1..sends.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -105,7 +110,8 @@ fn check_row(fixture: &str, expect: &Value, got: &Value) {
     let metadata = &got["metadata"];
     let millis = expect["latency_ms"].as_f64().unwrap().round();
     assert_eq!(got["execution_time_ms"].as_f64(), Some(millis), "{at}: execution_time_ms");
-    for (column, field) in [("prompt", "prompt_tokens"), ("completion", "completion_tokens"), ("total", "total_tokens")] {
+    for (column, field) in [("prompt", "prompt_tokens"), ("completion", "completion_tokens"), ("total", "total_tokens")]
+    {
         let expected = expect[field].as_i64().unwrap_or(0);
         assert_eq!(got["tokens_used"][column].as_i64(), Some(expected), "{at}: tokens_used.{column}");
     }
@@ -132,7 +138,9 @@ fn check_row(fixture: &str, expect: &Value, got: &Value) {
     }
     hold(&at, expect, "is_streaming", metadata.get("streaming").unwrap_or(&Value::Null));
     match (expect["ttft_ms"].as_f64(), metadata["ttft_ms"].as_f64()) {
-        (Some(expected), Some(got)) => assert!((expected - got).abs() < 1.0, "{at}: ttft_ms {got}, expected {expected}"),
+        (Some(expected), Some(got)) => {
+            assert!((expected - got).abs() < 1.0, "{at}: ttft_ms {got}, expected {expected}")
+        }
         (expected, got) => assert_eq!(expected, got, "{at}: ttft_ms"),
     }
     for (key, field) in [("input", "input_text"), ("output", "output_text")] {

@@ -26,7 +26,8 @@ fn imports_go_to_a_lower_floor_only() {
         let manifest = root.join(member.as_str().unwrap()).join("Cargo.toml");
         let manifest: toml::Table = toml::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
         let name = manifest["package"]["name"].as_str().unwrap();
-        let floor = floors.get(name).unwrap_or_else(|| panic!("{name} has no floor: draw it in ARCHITECTURE.md, then here"));
+        let floor =
+            floors.get(name).unwrap_or_else(|| panic!("{name} has no floor: draw it in ARCHITECTURE.md, then here"));
         for dependency in manifest["dependencies"].as_table().unwrap().keys() {
             if let Some(below) = floors.get(dependency.as_str()) {
                 assert!(below < floor, "{name} (floor {floor}) imports {dependency} (floor {below})");

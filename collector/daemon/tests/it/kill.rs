@@ -33,7 +33,6 @@ enum Fate {
 /// A trace made from its number alone, so that the ledger needs only numbers: a root that names a prompt and an LLM call.
 pub struct Made {
     pub trace: [u8; 16],
-    pub spans: [[u8; 8]; 2],
     pub millis: u64,
     pub tokens: i64,
     /// Root and call in one request, or each in its own.
@@ -89,7 +88,7 @@ impl Made {
             1 => vec![request(vec![span(1)]), request(vec![span(0)])],
             _ => vec![request(vec![span(1), span(0)]), request(vec![span(0)])],
         };
-        Self { trace, spans: ids, millis, tokens, requests }
+        Self { trace, millis, tokens, requests }
     }
 
     pub fn trace_hex(&self) -> String {
@@ -208,7 +207,10 @@ async fn story(kind: Kind) {
         let exact = latencies[rank - 1] as f64;
         assert!((hour(kind) - exact).abs() <= exact * 0.001 + 0.5, "{kind}: {} but exactly {exact}", hour(kind));
     }
-    println!("{kind:?}: {} kills, {acked_requests} requests acknowledged, {whole} whole traces, 0 lost, 0 doubled", cycles());
+    println!(
+        "{kind:?}: {} kills, {acked_requests} requests acknowledged, {whole} whole traces, 0 lost, 0 doubled",
+        cycles()
+    );
 }
 
 /// After twenty kills under load every acknowledged span is in the log, each trace has one row with all of it, and the rollup

@@ -39,7 +39,10 @@ impl Library {
             Kind::Postgres => {
                 let name = format!("it_{}", uuid::Uuid::new_v4().simple());
                 let mut server = PgConnection::connect(&postgres_server()).await.unwrap();
-                sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut server).await.unwrap();
+                sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+                    .execute(&mut server)
+                    .await
+                    .unwrap();
                 let url = format!("{}/{name}", postgres_server().rsplit_once('/').unwrap().0);
                 home.set("EMBERD_STORE_URL", &url);
                 url

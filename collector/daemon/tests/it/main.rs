@@ -4,7 +4,7 @@
 //! `EMBERD_TEST_POSTGRES` (a superuser's URL; `make test` sets it), `EMBERD_PHOENIX` (a Python environment with Phoenix;
 //! default `~/.cache/emberd/phoenix`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
 //! checkout).
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
 mod client;
 mod commands;

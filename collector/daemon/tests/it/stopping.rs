@@ -30,7 +30,8 @@ async fn sigterm_drains_and_loses_nothing() {
     let emberd = library.home.start();
     emberd.recorded().await;
     let rows = library.traces().await;
-    let known: std::collections::BTreeSet<&str> = rows.iter().map(|row| row["phoenix_trace_id"].as_str().unwrap()).collect();
+    let known: std::collections::BTreeSet<&str> =
+        rows.iter().map(|row| row["phoenix_trace_id"].as_str().unwrap()).collect();
     for number in &acked {
         assert!(known.contains(Made::new(*number).trace_hex().as_str()), "trace {number} of {} is lost", acked.len());
     }
