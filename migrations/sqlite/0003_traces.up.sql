@@ -18,7 +18,7 @@ CREATE INDEX idx_traces_prompt_id ON prompt_traces (prompt_id, created_at DESC, 
 CREATE INDEX idx_traces_session_id ON prompt_traces (session_id, created_at DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX idx_traces_created_at ON prompt_traces (created_at DESC, id DESC);
 -- Traces that name a prompt which does not exist yet, by that name.
-CREATE INDEX idx_traces_prompt_ref ON prompt_traces (substr(lower(metadata ->> '$.prompt_ref'), 1, 100))
+CREATE INDEX idx_traces_prompt_ref ON prompt_traces (substr(metadata ->> '$.prompt_ref', 1, 100))
     WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> '$.prompt_ref') IS NOT NULL;
 
 CREATE TABLE prompt_performance_metrics (

@@ -22,6 +22,8 @@ use crate::text::{self, Name};
 use crate::tx::{Counted, Found, Key, Resolution, Resolved, Stored, Tx, Work};
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
+/// Traces whose states are in memory at once: a state may have 256 KiB, and more in a statement gains nothing.
+const CHUNK: usize = 1_000;
 
 impl Work for Recording {
     type Done = Recorded;
@@ -37,8 +39,13 @@ impl Work for Recording {
             return Err(Fault::Cursor { expected: self.from, found });
         }
         let mut recorded = Recorded { retries: attempt, ..Recorded::default() };
-        let changed = self.merged(tx, attempt > 0, now, &mut recorded).await?;
-        recorded.rows = write(tx, &self.writer, &self.prices, changed, &HashSet::new()).await?;
+        let mut deltas = Deltas::default();
+        let traces: Vec<TraceId> = self.states.keys().copied().collect();
+        for traces in traces.chunks(CHUNK) {
+            let changed = self.merged(tx, traces, attempt > 0, now, &mut recorded).await?;
+            recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), &mut deltas).await?;
+        }
+        deltas.write(tx, &self.writer).await?;
         Ok(recorded)
     }
 }
@@ -50,23 +57,24 @@ struct Changed {
 }
 
 impl Recording {
-    /// The recording's traces joined with what is stored of them, without those that say nothing new or come too late.
+    /// These of the recording's traces joined with what is stored of them, without those that say nothing new or come too late.
     async fn merged<T: Tx>(
         &self,
         tx: &mut T,
+        traces: &[TraceId],
         lock: bool,
         now: Moment,
         recorded: &mut Recorded,
     ) -> Result<Vec<Changed>, Fault> {
-        let traces: Vec<TraceId> = self.states.keys().copied().collect();
         let mut stored: HashMap<TraceId, Stored> =
-            tx.states(&traces, lock).await?.into_iter().map(|stored| (stored.trace, stored)).collect();
-        let unknown: Vec<TraceId> = traces.into_iter().filter(|trace| !stored.contains_key(trace)).collect();
+            tx.states(traces, lock).await?.into_iter().map(|stored| (stored.trace, stored)).collect();
+        let unknown: Vec<TraceId> = traces.iter().copied().filter(|trace| !stored.contains_key(trace)).collect();
         let settled: HashSet<TraceId> = tx.with_row(&unknown).await?.into_iter().collect();
         let touched = Moment::from_micros(now.micros().div_euclid(MICROS_PER_MINUTE) * MICROS_PER_MINUTE);
 
-        let mut changed = Vec::with_capacity(self.states.len());
-        for (&trace, partial) in &self.states {
+        let mut changed = Vec::with_capacity(traces.len());
+        for &trace in traces {
+            let Some(partial) = self.states.get(&trace) else { continue };
             let Some(mut before) = stored.remove(&trace) else {
                 if settled.contains(&trace) {
                     recorded.late += 1;
@@ -125,8 +133,10 @@ impl Work for Rootless {
             }
         }
         let due = changed.iter().map(|changed| changed.stored.trace).collect();
-        let written = write(tx, &self.writer, &self.prices, changed, &due).await?;
+        let mut deltas = Deltas::default();
+        let written = write(tx, &self.prices, changed, &due, &mut deltas).await?;
         tx.put_states(&unreadable).await?;
+        deltas.write(tx, &self.writer).await?;
         let next = match tx.waiting_longest().await? {
             Some(_) if !all => Some(self.now),
             since => since.map(|since| Moment::from_micros(since.micros().saturating_add(wait)).nanos()),
@@ -135,13 +145,14 @@ impl Work for Rootless {
     }
 }
 
-/// Writes changed traces, their rows and what follows; says how many rows. `due`: those that get a row though they have no root.
+/// Writes changed traces and their rows; says how many rows, and adds what follows for the rollups. `due`: those that get a row though
+/// they have no root.
 async fn write<T: Tx>(
     tx: &mut T,
-    writer: &Writer,
     prices: &Prices,
     changed: Vec<Changed>,
     due: &HashSet<TraceId>,
+    deltas: &mut Deltas,
 ) -> Result<u64, Fault> {
     let mut states = Vec::with_capacity(changed.len());
     let mut rows = Vec::with_capacity(changed.len());
@@ -161,7 +172,6 @@ async fn write<T: Tx>(
     }
     let rows = resolve(tx, rows).await?;
 
-    let mut deltas = Deltas::default();
     for (at, resolved) in &rows {
         let counted = Counted { prompt: resolved.prompt, contribution: Contribution::of(&resolved.row) };
         if let Some(before) = states[*at].counted.replace(counted) {
@@ -172,7 +182,6 @@ async fn write<T: Tx>(
     let rows: Vec<Resolved> = rows.into_iter().map(|(_, resolved)| resolved).collect();
     tx.put_states(&states).await?;
     tx.put_rows(&rows).await?;
-    deltas.write(tx, writer).await?;
     Ok(rows.len() as u64)
 }
 

@@ -15,6 +15,9 @@ use crate::Moment;
 use crate::fault::Fault;
 use crate::record::Writer;
 
+/// How much of a prompt's name is in the index of those that found none.
+pub(crate) const NAME_CHARS: usize = 100;
+
 /// How long a rollup's bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Resolution {
@@ -220,8 +223,14 @@ pub(crate) trait Tx: Send {
     /// Deletes up to `limit` states untouched since before `since` that do not wait for a root; says how many.
     fn settle(&mut self, since: Moment, limit: u32) -> impl Answer<u64>;
 
-    /// Up to `limit` traces that belong to the reserved prompt and name one that exists.
-    fn joinable(&mut self, limit: u32) -> impl Answer<Vec<TraceId>>;
+    /// Names of prompts (their first [`NAME_CHARS`]) on rows of the reserved prompt: up to `limit` of those that sort after `after`.
+    fn unjoined(&mut self, after: &str, limit: u32) -> impl Answer<Vec<String>>;
+
+    /// Titles that begin with one of these names of [`NAME_CHARS`] characters.
+    fn titles_like(&mut self, names: &[&str]) -> impl Answer<Vec<String>>;
+
+    /// Up to `limit` traces of the reserved prompt that name one of these.
+    fn unjoined_of(&mut self, names: &[&str], limit: u32) -> impl Answer<Vec<TraceId>>;
 
     /// Of these traces, the rows that belong to the reserved prompt, held against other writers until the end.
     fn orphans(&mut self, traces: &[TraceId]) -> impl Answer<Vec<Orphan>>;

@@ -478,26 +478,50 @@ impl Tx for PgTx<'_> {
         Ok(gone.rows_affected())
     }
 
-    async fn joinable(&mut self, limit: u32) -> Result<Vec<TraceId>, Fault> {
-        // A title that looks like a UUID names nothing: such a text is looked up among the ids.
-        let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT t.phoenix_trace_id FROM public.prompts p
-             CROSS JOIN LATERAL (VALUES (p.title::text, false), (p.id::text, true)) AS n (name, is_id)
+    async fn unjoined(&mut self, after: &str, limit: u32) -> Result<Vec<String>, Fault> {
+        // From name to name, a look into the index each, however many rows have it.
+        sqlx::query_scalar(
+            "WITH RECURSIVE names (name) AS (
+                 SELECT $1 COLLATE \"C\"
+                 UNION ALL
+                 SELECT (SELECT \"left\"(metadata ->> 'prompt_ref', 100) COLLATE \"C\" FROM public.prompt_traces
+                         WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> 'prompt_ref') IS NOT NULL
+                             AND \"left\"(metadata ->> 'prompt_ref', 100) COLLATE \"C\" > n.name
+                         ORDER BY \"left\"(metadata ->> 'prompt_ref', 100) COLLATE \"C\" LIMIT 1)
+                 FROM names n WHERE n.name IS NOT NULL)
+             SELECT name FROM names WHERE name IS NOT NULL OFFSET 1 LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)
+    }
+
+    async fn titles_like(&mut self, names: &[&str]) -> Result<Vec<String>, Fault> {
+        sqlx::query_scalar("SELECT title::text FROM public.prompts WHERE \"left\"(title, 100) = ANY($1::text[])")
+            .bind(names)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(fault)
+    }
+
+    async fn unjoined_of(&mut self, names: &[&str], limit: u32) -> Result<Vec<TraceId>, Fault> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT t.phoenix_trace_id FROM unnest($1::text[]) AS k (name)
              JOIN public.prompt_traces t ON t.prompt_id = '00000000-0000-0000-0000-000000000000'
                  AND (t.metadata ->> 'prompt_ref') IS NOT NULL
-                 AND \"left\"(lower(t.metadata ->> 'prompt_ref'), 100) = \"left\"(lower(n.name), 100)
-             WHERE p.id <> '00000000-0000-0000-0000-000000000000'
-                 AND CASE WHEN n.is_id THEN lower(t.metadata ->> 'prompt_ref') = n.name
-                     ELSE t.metadata ->> 'prompt_ref' = n.name
-                         AND n.name !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' END
-             LIMIT $1",
+                 AND \"left\"(t.metadata ->> 'prompt_ref', 100) COLLATE \"C\" = \"left\"(k.name, 100)
+                 AND t.metadata ->> 'prompt_ref' = k.name
+             LIMIT $2",
         )
+        .bind(names)
         .bind(i64::from(limit))
         .fetch_all(&mut *self.tx)
         .await
         .map_err(fault)?;
         // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
-        Ok(rows.iter().filter_map(|id| id.parse().ok()).collect())
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
     async fn orphans(&mut self, traces: &[TraceId]) -> Result<Vec<Orphan>, Fault> {

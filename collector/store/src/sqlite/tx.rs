@@ -443,25 +443,51 @@ impl Tx for SqliteTx<'_> {
         Ok(gone as u64)
     }
 
-    async fn joinable(&mut self, limit: u32) -> Result<Vec<TraceId>, Fault> {
-        // A title that looks like a UUID names nothing: such a text is looked up among the ids.
-        let ids = self.all(
-            "SELECT t.phoenix_trace_id
-             FROM (SELECT title AS name, 0 AS is_id, id FROM prompts UNION ALL SELECT id, 1, id FROM prompts) n
-             CROSS JOIN prompt_traces t INDEXED BY idx_traces_prompt_ref
-             WHERE n.id <> '00000000-0000-0000-0000-000000000000'
-                 AND t.prompt_id = '00000000-0000-0000-0000-000000000000'
-                 AND (t.metadata ->> '$.prompt_ref') IS NOT NULL
-                 AND substr(lower(t.metadata ->> '$.prompt_ref'), 1, 100) = substr(lower(n.name), 1, 100)
-                 AND CASE WHEN n.is_id THEN lower(t.metadata ->> '$.prompt_ref') = n.name
-                     ELSE (t.metadata ->> '$.prompt_ref') = n.name AND n.name NOT GLOB
-                         replace('XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX', 'X', '[0-9A-Fa-f]') END
-             LIMIT ?1",
-            [limit],
-            |row| row.get::<_, String>(0).map_err(fault),
+    async fn unjoined(&mut self, after: &str, limit: u32) -> Result<Vec<String>, Fault> {
+        // From name to name, a look into the index each, however many rows have it.
+        let mut statement = self.prepare(
+            "SELECT substr(metadata ->> '$.prompt_ref', 1, 100) FROM prompt_traces INDEXED BY idx_traces_prompt_ref
+             WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> '$.prompt_ref') IS NOT NULL
+                 AND substr(metadata ->> '$.prompt_ref', 1, 100) > ?1
+             ORDER BY substr(metadata ->> '$.prompt_ref', 1, 100) LIMIT 1",
         )?;
-        // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
-        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        let mut names: Vec<String> = Vec::new();
+        while names.len() < limit as usize {
+            let after = names.last().map_or(after, String::as_str);
+            match statement.query_row([after], |row| row.get(0)).optional().map_err(fault)? {
+                Some(name) => names.push(name),
+                None => break,
+            }
+        }
+        Ok(names)
+    }
+
+    async fn titles_like(&mut self, names: &[&str]) -> Result<Vec<String>, Fault> {
+        let mut titles = Vec::new();
+        for name in names {
+            let sql = "SELECT title FROM prompts WHERE substr(title, 1, 100) = ?1";
+            titles.extend(self.all(sql, [name], |row| row.get::<_, String>(0).map_err(fault))?);
+        }
+        Ok(titles)
+    }
+
+    async fn unjoined_of(&mut self, names: &[&str], limit: u32) -> Result<Vec<TraceId>, Fault> {
+        let mut traces = Vec::new();
+        for name in names {
+            let left = limit.saturating_sub(traces.len() as u32);
+            let ids = self.all(
+                "SELECT phoenix_trace_id FROM prompt_traces INDEXED BY idx_traces_prompt_ref
+                 WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> '$.prompt_ref') IS NOT NULL
+                     AND substr(metadata ->> '$.prompt_ref', 1, 100) = substr(?1, 1, 100)
+                     AND (metadata ->> '$.prompt_ref') = ?1
+                 LIMIT ?2",
+                params![name, left],
+                |row| row.get::<_, String>(0).map_err(fault),
+            )?;
+            // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
+            traces.extend(ids.iter().filter_map(|id| id.parse::<TraceId>().ok()));
+        }
+        Ok(traces)
     }
 
     async fn orphans(&mut self, traces: &[TraceId]) -> Result<Vec<Orphan>, Fault> {

@@ -3,6 +3,7 @@
 //! - `harness`: a fresh database for each. `spans`: traces as an SDK would send them. `oracle`: what must hold, worked out from the rows.
 
 mod any_order;
+mod cost;
 mod faults;
 mod harness;
 mod oracle;

@@ -14,6 +14,8 @@ on_both!(
     of_two_prompts_with_one_title_the_older_counts,
     a_prompt_that_appears_later_gets_its_traces,
     what_only_looks_like_a_name_joins_nothing,
+    long_titles_are_names_too,
+    very_many_names_are_gone_through_in_turn,
     a_deleted_prompt_takes_its_traces_along,
     the_reserved_prompt_comes_back,
     a_prompt_needs_a_profile_that_exists,
@@ -98,6 +100,40 @@ async fn what_only_looks_like_a_name_joins_nothing(mut db: Db) {
     db.prompt("faq").await;
     assert_eq!(db.join_prompts().await, 0);
     assert!(all_traces(&db).await.iter().all(|trace| trace.prompt_id == UNASSIGNED));
+}
+
+async fn long_titles_are_names_too(mut db: Db) {
+    let (one, other) = ("é".repeat(99) + "one", "é".repeat(99) + "other");
+    for (number, name) in [&one, &other, &one].into_iter().enumerate() {
+        let [root, call] = trace(number as u64, 1_000 + number as u64, 10);
+        db.record(&[root.of_prompt(name), call]).await;
+    }
+    let prompt = db.prompt(&one).await;
+    assert_eq!(db.join_prompts().await, 2);
+    let prompts: Vec<Uuid> = all_traces(&db).await.iter().map(|trace| trace.prompt_id).collect();
+    assert_eq!(prompts, [prompt, UNASSIGNED, prompt]);
+}
+
+/// More distinct names than a pass looks at: what a later one would find is found, pass by pass.
+async fn very_many_names_are_gone_through_in_turn(mut db: Db) {
+    let names = u64::from(crate::join::NAMES) * 2 + 50;
+    let spans: Vec<_> = (0..names)
+        .flat_map(|number| {
+            let [root, call] = trace(number, number, 10);
+            [root.of_prompt(&format!("name {number:06}")), call]
+        })
+        .collect();
+    db.record(&spans).await;
+    db.prompt(&format!("name {:06}", names - 1)).await;
+    db.prompt("name 000000").await;
+    let writer = Writer::new(WRITER);
+    let mut moved = Vec::new();
+    for _ in 0..4 {
+        moved.push(db.store.join_prompts(&writer).await.unwrap().traces);
+    }
+    assert_eq!(moved, [1, 0, 1, 0]);
+    db.publish().await;
+    check(&db).await;
 }
 
 async fn a_deleted_prompt_takes_its_traces_along(mut db: Db) {
