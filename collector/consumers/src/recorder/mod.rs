@@ -2,11 +2,13 @@
 //!
 //! Promise: every batch is recorded exactly once, in one transaction with the cursor, however often it fails on the way; a batch is never
 //! skipped, a trace that the database refuses goes into quarantine alone. What is recorded shows in the aggregates within a second.
-//! Shape:   micro-batches that grow with the load: a lone trace waits [`GATHER`], a backlog fills [`BATCH_BYTES_MAX`].
+//! Shape:   micro-batches that grow with the load: a lone trace hardly waits, a backlog fills a transaction (`gather`).
 //! Not here: what spans mean (`model::trace`), the transaction (`emberd-store`), who runs it (the wiring).
 //! Kept by:  `tests`, `daemon/tests/it/kill.rs`.
 
+mod aside;
 mod backoff;
+mod gather;
 mod upkeep;
 
 #[cfg(test)]
@@ -16,26 +18,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use emberd_log::{ReadError, Reader};
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 use emberd_model::trace::{TraceState, fold};
-use emberd_model::wire::{self, Change};
 use emberd_model::{Batch, Clock, Offset, TraceId};
 use emberd_store::{RecordError, Recording, Store, Writer};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::Progress;
-use crate::quarantine::{Item, Quarantine};
+use crate::quarantine::Quarantine;
 use backoff::Backoff;
+use gather::{BATCH_BYTES_MAX, fill};
 use upkeep::Upkeep;
 
-/// How long the first batch of a micro-batch waits for others.
-const GATHER: Duration = Duration::from_millis(60);
-/// A micro-batch holds no more than about this, in bytes of requests.
-const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The consumer's name: in the ledger, in quarantine, and of its cursor in the database.
 pub const NAME: &str = "recorder";
 
@@ -113,13 +109,16 @@ impl Recorder {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                gathered = gather(&mut *self.reader) => match gathered {
-                    Ok(batches) if batches.is_empty() => break,
-                    Ok(batches) => match self.record(batches, &stop).await? {
-                        Tried::Done => self.upkeep.recorded(),
-                        Tried::Moved => {}
-                        Tried::Stopped => break,
-                    },
+                first = self.reader.next(BATCH_BYTES_MAX) => match first {
+                    Ok(first) if first.is_empty() => break,
+                    Ok(first) => {
+                        let batches = fill(first, &mut *self.reader, &stop).await;
+                        match self.record(batches, &stop).await? {
+                            Tried::Done => self.upkeep.recorded(),
+                            Tried::Moved => {}
+                            Tried::Stopped => break,
+                        }
+                    }
                     Err(error) => self.missed(&error).await,
                 },
                 () = tokio::time::sleep_until(due) => {}
@@ -176,7 +175,12 @@ impl Recorder {
                 self.reader.seek(to);
                 self.moved(to);
             }
-            Err(error) => self.failed("cursor", &error),
+            Err(error) => {
+                self.failed("cursor", &error);
+                // Past damage the reader stands already: it must meet it again, or the loss would pass for recorded.
+                self.reader.seek(self.cursor);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 
@@ -190,28 +194,34 @@ impl Recorder {
             match self.store.record(self.recording(states, to)).await {
                 Ok(done) => {
                     if done.late + done.unreadable > 0 {
-                        tracing::info!(late = done.late, unreadable = done.unreadable, "spans of settled traces change nothing");
+                        tracing::info!(
+                            late = done.late,
+                            unreadable = done.unreadable,
+                            "spans of settled traces change nothing"
+                        );
                     }
                     self.progress.succeeded();
                     self.progress.unpublished(true);
                     self.moved(to);
                     return Ok(Tried::Done);
                 }
-                Err(RecordError::CursorConflict { found, .. }) => {
-                    let found = found.unwrap_or_default();
-                    tracing::warn!(ours = %self.cursor, %found, "the database's cursor stands elsewhere: going on from there");
-                    self.reader.seek(found);
-                    self.moved(found);
-                    return Ok(Tried::Moved);
-                }
+                Err(RecordError::CursorConflict { found, .. }) => return Ok(self.follow(found)),
                 Err(error @ RecordError::Data { .. }) => {
                     self.failed("data", &error);
                     let states = self.fold(&batches).await?;
-                    self.part(states.into_iter().collect(), &batches, stop).await?;
-                    // What could be recorded is; the cursor moves with an empty recording below.
-                    if let Ok(_done) = self.store.record(self.recording(BTreeMap::new(), to)).await {
-                        self.moved(to);
-                        return Ok(Tried::Done);
+                    match self.record_apart(states, &batches, stop).await? {
+                        Tried::Done => {}
+                        other => return Ok(other),
+                    }
+                    // All that can be recorded is, so an empty recording moves the cursor.
+                    match self.store.record(self.recording(BTreeMap::new(), to)).await {
+                        Ok(_) => {
+                            self.progress.unpublished(true);
+                            self.moved(to);
+                            return Ok(Tried::Done);
+                        }
+                        Err(RecordError::CursorConflict { found, .. }) => return Ok(self.follow(found)),
+                        Err(error) => self.failed("database", &error),
                     }
                 }
                 Err(error) => self.failed("database", &error),
@@ -220,6 +230,15 @@ impl Recorder {
                 return Ok(Tried::Stopped);
             }
         }
+    }
+
+    /// The database's cursor stands elsewhere: someone else recorded these, or the database went back in time.
+    fn follow(&mut self, found: Option<Offset>) -> Tried {
+        let found = found.unwrap_or_default();
+        tracing::warn!(ours = %self.cursor, %found, "the database's cursor stands elsewhere: going on from there");
+        self.reader.seek(found);
+        self.moved(found);
+        Tried::Moved
     }
 
     fn recording(&self, states: BTreeMap<TraceId, TraceState>, to: Offset) -> Recording {
@@ -237,108 +256,6 @@ impl Recorder {
     async fn fold(&self, batches: &Arc<Vec<Batch>>) -> Result<BTreeMap<TraceId, TraceState>, Error> {
         let (batches, reading) = (batches.clone(), self.config.reading.clone());
         tokio::task::spawn_blocking(move || fold(batches.iter(), &reading)).await.map_err(Error::Fold)
-    }
-
-    /// Records what can be of `states`, halving them until the trace that the database refuses is alone; that one is put aside.
-    /// The cursor stays: repeating what was recorded changes nothing.
-    async fn part(
-        &mut self,
-        states: Vec<(TraceId, TraceState)>,
-        batches: &[Batch],
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        let mut parts = vec![states];
-        while let Some(mut states) = parts.pop() {
-            let mut backoff = Backoff::default();
-            loop {
-                let part = states.iter().cloned().collect();
-                match self.store.record(self.recording(part, self.cursor)).await {
-                    Ok(_) => break,
-                    Err(RecordError::Data { code, source }) if states.len() == 1 => {
-                        self.put_aside(states[0].0, batches, &format!("{code}: {}", chain(&*source)))?;
-                        break;
-                    }
-                    Err(RecordError::Data { .. }) => {
-                        parts.push(states.split_off(states.len() / 2));
-                        continue;
-                    }
-                    Err(error) => self.failed("database", &error),
-                }
-                if !backoff.wait(stop).await {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a trace's spans of these batches into quarantine, as they came.
-    fn put_aside(&self, trace: TraceId, batches: &[Batch], answer: &str) -> Result<(), Error> {
-        for batch in batches {
-            let others = wire::spans(&batch.body).filter(|found| found.span.trace_id != trace);
-            let cuts: Vec<Change> = others.map(|found| Change { place: found.span.place(), to: None }).collect();
-            let ours = wire::spans(&batch.body).filter(|found| found.span.trace_id == trace);
-            let span_ids: Vec<String> = ours.map(|found| found.span.span_id.to_string()).collect();
-            if span_ids.is_empty() {
-                continue;
-            }
-            let item = Item {
-                consumer: NAME.into(),
-                offset: batch.offset.0,
-                spans: span_ids.len() as u64,
-                traces: vec![trace.to_string()],
-                span_ids,
-                reason: "unrecordable".into(),
-                answer: answer.into(),
-                at_micros: self.clock.now().micros(),
-            };
-            let body = Bytes::from(wire::edited(&batch.body, &cuts));
-            if self.quarantine.put(&item, &body).map_err(Error::Quarantine)? {
-                self.progress.quarantined(item.spans);
-            }
-            tracing::error!(%trace, spans = item.spans, answer, "the database refuses this trace: it is in quarantine");
-        }
-        Ok(())
-    }
-}
-
-/// A micro-batch: what is there, and what comes while a lone batch waits. Cancel-safe: dropped half-way, the reader stands where it stood.
-async fn gather(reader: &mut dyn Reader) -> Result<Vec<Batch>, ReadError> {
-    let start = reader.position();
-    let mut batches = reader.next(BATCH_BYTES_MAX).await?;
-    let mut bytes: usize = batches.iter().map(|batch| batch.body.len()).sum();
-    let until = Instant::now() + GATHER;
-    let mut rewind = Rewind { reader, to: Some(start) };
-    while bytes < BATCH_BYTES_MAX && !batches.is_empty() {
-        match timeout_at(until, rewind.reader.next(BATCH_BYTES_MAX - bytes)).await {
-            Ok(Ok(more)) if !more.is_empty() => {
-                bytes += more.iter().map(|batch| batch.body.len()).sum::<usize>();
-                batches.extend(more);
-            }
-            // Sealed, missed or time over: what is in hand comes first; a miss is met again at the next call.
-            Ok(Ok(_)) | Err(_) => break,
-            Ok(Err(ReadError::Damaged { from, .. })) => {
-                rewind.reader.seek(from);
-                break;
-            }
-            Ok(Err(_)) => break,
-        }
-    }
-    rewind.to = None;
-    Ok(batches)
-}
-
-/// Puts the reader back where it stood when a gathering is cancelled half-way, so that nothing in hand is lost with it.
-struct Rewind<'a> {
-    reader: &'a mut dyn Reader,
-    to: Option<Offset>,
-}
-
-impl Drop for Rewind<'_> {
-    fn drop(&mut self) {
-        if let Some(to) = self.to {
-            self.reader.seek(to);
-        }
     }
 }
 

@@ -15,6 +15,9 @@ const PUBLISH_AT_LEAST: Duration = Duration::from_secs(10);
 const ROOTLESS_EVERY: Duration = Duration::from_millis(500);
 const JOIN_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
+/// The least time from one pass to the next while nothing is recorded, so that a pass which leaves work cannot keep the
+/// recorder from its batches.
+const BREATH: Duration = Duration::from_millis(20);
 /// Traces in one pass for those without a root.
 const ROOTLESS_LIMIT: u32 = 500;
 
@@ -26,19 +29,21 @@ pub(super) struct Upkeep {
     join: Instant,
     settle: Instant,
     last_published: Instant,
+    /// When the last pass ended.
+    passed: Instant,
 }
 
 impl Default for Upkeep {
     fn default() -> Self {
         let now = Instant::now();
-        Self { publish: now, rootless: now, join: now, settle: now, last_published: now }
+        Self { publish: now, rootless: now, join: now, settle: now, last_published: now, passed: now }
     }
 }
 
 impl Upkeep {
     /// When the next thing is due.
     pub(super) fn due(&self) -> Instant {
-        self.publish.min(self.rootless).min(self.join).min(self.settle)
+        self.publish.min(self.rootless).min(self.join).min(self.settle).max(self.passed + BREATH)
     }
 
     /// Something was recorded: it wants to be published soon.
@@ -81,6 +86,7 @@ impl Recorder {
                 *due = later.max(*due);
             }
         }
+        self.upkeep.passed = Instant::now();
     }
 
     async fn rootless(&mut self) -> Result<(), emberd_store::Error> {
