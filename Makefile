@@ -35,7 +35,7 @@ setup: rust
 	@.ci/services setup
 
 build: rust
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked -p emberd-daemon
 
 demo: setup build
 	$(BIN) demo --phoenix-venv $(EMBERD_PHOENIX) $(DEMO_ARGS)
