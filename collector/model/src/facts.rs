@@ -8,11 +8,13 @@
 //! Not here: what the spans of a trace mean together ([`crate::row`]), how facts are merged ([`crate::trace`]).
 //! Kept by:  `tests/rows.rs` (exports of real SDKs), `tests`.
 //!
-//! - `keys`: which attribute means what, in which order. `draft`: a span being read. `words`: its input and output.
+//! - `keys`: which attribute means what, in which order. `draft`: a span being read; `finish`: its facts.
+//! - `words`: its input and output.
 //! - `values`: tokens, texts, JSON out of attribute values. `loose`, `messages`: JSON texts in attributes. `failure`: timeouts.
 
 mod draft;
 mod failure;
+mod finish;
 mod keys;
 mod loose;
 mod marks;

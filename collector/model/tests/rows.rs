@@ -7,6 +7,8 @@
 //! How an expectation is compared: token counts that were not reported (null) are 0 in a row; `is_streaming` false may be
 //! absent in a row, as the conventions have no word for "did not stream"; `accept` lists values that a fair reading also allows.
 
+#![allow(clippy::unwrap_used, reason = "a fixture that cannot be read fails its test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -89,7 +89,7 @@ impl Sample {
     }
 
     /// From `start` to `end`, in milliseconds after noon.
-    pub(crate) fn from_to(mut self, start: u64, end: u64) -> Self {
+    pub(crate) fn between(mut self, start: u64, end: u64) -> Self {
         self.span.start_time_unix_nano = NOON + start * MS;
         self.span.end_time_unix_nano = NOON + end * MS;
         self

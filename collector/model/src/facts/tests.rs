@@ -324,7 +324,7 @@ fn prompts_are_named_in_many_places() {
     assert_eq!(prompt(&[span(1), resource(span(2).under(1))]).as_deref(), Some("of resource"));
     assert_eq!(prompt(&[resource(span(1)), span(2).under(1).with("prompt.id", text("own"))]).as_deref(), Some("own"));
     // The root's word first, then the earliest, then the least id.
-    let names = |id: u64, start: u64, name: &str| span(id).under(9).from_to(start, 200).with("prompt.id", text(name));
+    let names = |id: u64, start: u64, name: &str| span(id).under(9).between(start, 200).with("prompt.id", text(name));
     assert_eq!(prompt(&[span(9).with("prompt.id", text("root")), names(1, 0, "a")]).as_deref(), Some("root"));
     assert_eq!(prompt(&[span(9), names(1, 20, "late"), names(2, 10, "early")]).as_deref(), Some("early"));
     assert_eq!(prompt(&[span(9), names(2, 10, "two"), names(1, 10, "one")]).as_deref(), Some("one"));

@@ -7,7 +7,7 @@
 //! - Where the span that counts does not know its tokens or model, those of its wrapper or double are taken, once.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::tree::Tree;
 use crate::SpanId;
@@ -95,8 +95,8 @@ fn drop_doubles_by(
         }
         if let [kept] = kept[..] {
             for from in dropped {
-                let (usage, texts) = (all[from].facts.usage, lendable(&all[from].facts));
-                lend(&mut all[kept].facts, usage, &texts);
+                let double = all[from].facts.clone();
+                lend(&mut all[kept].facts, &double, true, true);
             }
         }
     }
@@ -104,14 +104,16 @@ fn drop_doubles_by(
 
 /// The witness whose spans are kept: it saw most calls, knows most token counts, began first.
 fn best_witness(all: &[Call], members: &[usize], witness: fn(&Facts) -> Emitter) -> Emitter {
-    let mut witnesses: HashMap<Emitter, (usize, usize, Reverse<(u64, u64, SpanId)>)> = HashMap::new();
-    for &at in members {
-        let call = &all[at];
-        let first = Reverse(call.order());
-        let seen = witnesses.entry(witness(&call.facts)).or_insert((0, 0, first));
-        *seen = (seen.0 + 1, seen.1 + usize::from(call.facts.usage.is_known()), seen.2.max(first));
-    }
-    witnesses.into_iter().max_by_key(|(_, seen)| *seen).map(|(witness, _)| witness).unwrap_or_default()
+    let weight = |candidate: Emitter| {
+        let its = || members.iter().map(|&at| &all[at]).filter(move |call| witness(&call.facts) == candidate);
+        (
+            its().count(),
+            its().filter(|call| call.facts.usage.is_known()).count(),
+            its().map(Call::order).min().map(Reverse),
+        )
+    };
+    let candidates: HashSet<Emitter> = members.iter().map(|&at| witness(&all[at].facts)).collect();
+    candidates.into_iter().max_by_key(|&candidate| weight(candidate)).unwrap_or_default()
 }
 
 fn are_one_response(one: &Call, other: &Call) -> bool {
@@ -151,40 +153,46 @@ fn agree(one: &Usage, other: &Usage) -> bool {
 /// How far up a call looks for what it does not know.
 const WRAPPERS_MAX: usize = 64;
 
-/// What a wrapper or double may lend.
-const LENT: [Text; 4] = [Text::Model, Text::RequestModel, Text::Provider, Text::FinishReason];
-
-fn lendable(facts: &Facts) -> [Option<Box<str>>; LENT.len()] {
-    LENT.map(|text| facts.text(text).map(Box::from))
-}
-
-fn lend(to: &mut Facts, usage: Usage, texts: &[Option<Box<str>>; LENT.len()]) {
-    if !to.usage.is_known() {
-        to.usage = usage;
-    }
-    for (text, lent) in LENT.into_iter().zip(texts) {
+/// Fills in what a call does not know from its wrapper or double: names always, tokens and the `rest` if those are its own.
+fn lend(to: &mut Facts, from: &Facts, tokens: bool, rest: bool) {
+    let rest_texts: &[Text] = if rest { &[Text::FinishReason, Text::ToolCalls] } else { &[] };
+    for &text in [Text::Model, Text::RequestModel, Text::Provider].iter().chain(rest_texts) {
         if to.text(text).is_none() {
-            to.set_text(text, lent.clone());
+            to.set_text(text, from.text(text).map(Box::from));
+        }
+    }
+    if tokens && !to.usage.is_known() {
+        to.usage = from.usage;
+    }
+    if rest {
+        to.first_token_nanos = to.first_token_nanos.or(from.first_token_nanos);
+        if !to.has(Flag::StreamingKnown) {
+            to.set(Flag::StreamingKnown, from.has(Flag::StreamingKnown));
+            to.set(Flag::Streaming, from.has(Flag::Streaming));
         }
     }
 }
 
 /// Gives counting calls what only their wrappers know. A wrapper's tokens are the sum over its calls, so they are taken only
-/// where none of its calls knows its own, and then once: by the last.
+/// where none of its calls knows its own, and then once: by the last. What else it says of its answer belongs to its only call.
 fn borrow_from_wrappers(all: &mut [Call], above: &[Option<usize>], counts: &[bool]) {
-    let mut told = vec![false; all.len()];
     let wrappers = |at: usize| std::iter::successors(above[at], |&wrapper| above[wrapper]).take(WRAPPERS_MAX);
-    let tell = |at: usize, told: &mut Vec<bool>| wrappers(at).for_each(|wrapper| told[wrapper] = true);
-    for at in (0..all.len()).filter(|&at| counts[at] && all[at].facts.usage.is_known()) {
-        tell(at, &mut told);
+    let mut told = vec![false; all.len()];
+    let mut calls = vec![0u32; all.len()];
+    for at in (0..all.len()).filter(|&at| counts[at]) {
+        let knows = all[at].facts.usage.is_known();
+        for wrapper in wrappers(at) {
+            told[wrapper] |= knows;
+            calls[wrapper] += 1;
+        }
     }
     for at in (0..all.len()).rev().filter(|&at| counts[at]) {
         for wrapper in wrappers(at) {
-            let (usage, texts) = (all[wrapper].facts.usage, lendable(&all[wrapper].facts));
-            let has_tokens = usage.is_known() && !told[wrapper] && !all[at].facts.usage.is_known();
-            lend(&mut all[at].facts, if has_tokens { usage } else { Usage::default() }, &texts);
-            if has_tokens {
-                tell(at, &mut told);
+            let lender = all[wrapper].facts.clone();
+            let knew = all[at].facts.usage.is_known();
+            lend(&mut all[at].facts, &lender, !told[wrapper], calls[wrapper] == 1);
+            if !knew && all[at].facts.usage.is_known() {
+                wrappers(at).for_each(|wrapper| told[wrapper] = true);
             }
         }
     }

@@ -35,12 +35,12 @@ fn a_trace_without_call_or_prompt_has_no_row() {
 fn the_inner_call_of_a_wrapper_counts() {
     assert_eq!(calls_of(&[call(1, 0), call(2, 1), call(3, 2)]), [3]);
     // Through spans that are no calls, and with their parents coming from anywhere.
-    let chain = [call(1, 0), span(2).under(1), span(3).under(2), call(4, 3), call(5, 1).from_to(200, 300)];
+    let chain = [call(1, 0), span(2).under(1), span(3).under(2), call(4, 3), call(5, 1).between(200, 300)];
     assert_eq!(calls_of(&chain), [4, 5]);
     let row = row_of(&chain);
     assert_eq!((row.tokens.prompt, row.tokens.completion, row.tokens.total), (20, 10, 30));
     // A call under a span that never came is a call of its own.
-    assert_eq!(calls_of(&[call(1, 0), call(2, 77).from_to(200, 300)]), [1, 2]);
+    assert_eq!(calls_of(&[call(1, 0), call(2, 77).between(200, 300)]), [1, 2]);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn vercels_outer_span_is_no_second_call() {
         .with("ai.usage.completionTokens", int(15));
     let step = |id: u64, start: u64| {
         let inner =
-            span(id).under(1).from_to(start, start + 10).with("ai.operationId", text("ai.generateText.doGenerate"));
+            span(id).under(1).between(start, start + 10).with("ai.operationId", text("ai.generateText.doGenerate"));
         inner
             .with("gen_ai.request.model", text("gpt-4o"))
             .with("gen_ai.usage.input_tokens", int(10))
@@ -75,12 +75,18 @@ fn a_wrapper_lends_what_its_call_does_not_know() {
     let inner = call(2, 1).without("llm.");
     let row = row_of(&[call(1, 0), inner.clone()]);
     assert_eq!((row.model.as_str(), row.tokens.total), ("gpt-4o", 15));
-    assert_eq!(calls_of(&[call(1, 0), inner]), [2]);
+    assert_eq!(calls_of(&[call(1, 0), inner.clone()]), [2]);
+    // What it says of its answer is that of its only call.
+    let outer = call(1, 0).event("First Token Stream Event", 7, &[]).with("llm.finish_reason", text("stop"));
+    assert_eq!(meta(&[outer.clone(), inner.clone()], "ttft_ms"), 7.0);
+    assert_eq!(meta(&[outer.clone(), inner.clone()], "finish_reason"), "stop");
+    let second = call(3, 1).without("llm.").between(20, 30);
+    assert_eq!(meta(&[outer, inner, second], "finish_reason"), Value::Null);
 }
 
 #[test]
 fn two_instrumentations_that_see_one_call() {
-    let twin = |id: u64, scope: &str| call(id, 1).from_to(10, 20).scope(scope).named("chat");
+    let twin = |id: u64, scope: &str| call(id, 1).between(10, 20).scope(scope).named("chat");
     // Same parent, time, model and tokens, seen by different instrumentations.
     assert_eq!(calls_of(&[span(1), twin(2, "a"), twin(3, "b")]).len(), 1);
     assert_eq!(
@@ -91,7 +97,7 @@ fn two_instrumentations_that_see_one_call() {
     // Different in anything, and they are two.
     for other in [
         twin(3, "b").tokens(11, 5),
-        twin(3, "b").from_to(20, 30),
+        twin(3, "b").between(20, 30),
         twin(3, "b").with("llm.model_name", text("gpt-4o-mini")),
         twin(3, "b").under(77),
         twin(3, "a"),
@@ -128,7 +134,7 @@ fn circles_of_parents_are_broken() {
 #[test]
 fn status_is_that_of_the_root() {
     let status = |spans: &[Sample]| row_of(spans).status;
-    let failed = |id: u64, start: u64| call(id, 1).from_to(start, start + 5).failed("boom");
+    let failed = |id: u64, start: u64| call(id, 1).between(start, start + 5).failed("boom");
     let late = |id: u64, start: u64| failed(id, start).with("error.type", text("Timeout"));
     // A child that failed and was recovered from is a success.
     assert_eq!(status(&[span(1), failed(2, 0)]), Status::Success);
@@ -137,7 +143,7 @@ fn status_is_that_of_the_root() {
     assert_eq!(status(&[span(1).failed("x"), failed(2, 0)]), Status::Error);
     // The call that failed the trace timed out; a call that was retried did not fail it.
     assert_eq!(status(&[span(1).failed("x"), late(2, 0)]), Status::Timeout);
-    assert_eq!(status(&[span(1).failed("x"), late(2, 0), call(3, 1).from_to(10, 20)]), Status::Error);
+    assert_eq!(status(&[span(1).failed("x"), late(2, 0), call(3, 1).between(10, 20)]), Status::Error);
     assert_eq!(status(&[span(1).failed("x").exception("TimeoutError", ""), failed(2, 0)]), Status::Timeout);
     assert_eq!(row_of(&[span(1).failed(""), failed(2, 0)]).error.as_deref(), Some("boom"));
 }
@@ -145,8 +151,8 @@ fn status_is_that_of_the_root() {
 #[test]
 fn status_without_a_root_is_that_of_its_calls() {
     let status = |spans: &[Sample]| row_of(spans).status;
-    let failed = |id: u64, start: u64| call(id, 99).from_to(start, start + 5).failed("boom");
-    let succeeded = |id: u64, start: u64| call(id, 99).from_to(start, start + 5);
+    let failed = |id: u64, start: u64| call(id, 99).between(start, start + 5).failed("boom");
+    let succeeded = |id: u64, start: u64| call(id, 99).between(start, start + 5);
     assert_eq!(status(&[succeeded(1, 0)]), Status::Success);
     assert_eq!(status(&[failed(1, 0)]), Status::Error);
     assert_eq!(row_of(&[failed(1, 0)]).error.as_deref(), Some("boom"));
@@ -154,17 +160,17 @@ fn status_without_a_root_is_that_of_its_calls() {
     assert_eq!(status(&[succeeded(1, 0), failed(2, 10)]), Status::Error);
     assert_eq!(status(&[failed(1, 0).failed("Request timed out.")]), Status::Timeout);
     // Another caller's success with another model is no retry.
-    let elsewhere = call(2, 98).from_to(10, 20).with("llm.model_name", text("other"));
+    let elsewhere = call(2, 98).between(10, 20).with("llm.model_name", text("other"));
     assert_eq!(status(&[failed(1, 0), elsewhere]), Status::Error);
     assert_eq!(status(&[span(5).under(6).failed("x"), succeeded(1, 0)]), Status::Success);
 }
 
 #[test]
 fn times_are_the_roots_else_the_spread() {
-    let root = row_of(&[span(1).from_to(0, 50), call(2, 1).from_to(10, 400)]);
+    let root = row_of(&[span(1).between(0, 50), call(2, 1).between(10, 400)]);
     assert_eq!((root.execution_time_ms, root.created_at.0, root.llm_time_ms), (50, NOON, 390));
     assert_eq!(root.metadata["llm_time_ms"], 390);
-    let rootless = [call(2, 1).from_to(10, 40), span(3).under(1).from_to(5, 20), call(4, 1).from_to(50, 60)];
+    let rootless = [call(2, 1).between(10, 40), span(3).under(1).between(5, 20), call(4, 1).between(50, 60)];
     let row = row_of(&rootless);
     assert_eq!(
         (row.execution_time_ms, row.created_at.0, &row.metadata["root"]),
@@ -183,7 +189,7 @@ fn times_are_the_roots_else_the_spread() {
 #[test]
 fn the_last_call_names_the_model() {
     let of =
-        |id: u64, start: u64, model: &str| call(id, 1).from_to(start, start + 5).with("llm.model_name", text(model));
+        |id: u64, start: u64, model: &str| call(id, 1).between(start, start + 5).with("llm.model_name", text(model));
     let asked = |sample: Sample, model: &str| sample.with("gen_ai.request.model", text(model));
     let trace = [span(1), asked(of(2, 0, "first"), "r1"), asked(of(3, 10, "last"), "r2")];
     let row = row_of(&trace);
@@ -209,10 +215,10 @@ fn sessions_become_uuids() {
 
 #[test]
 fn costs_are_summed_over_calls_of_known_models() {
-    let mini = |id: u64| call(id, 1).from_to(200, 300).with("llm.model_name", text("gpt-4o-mini"));
+    let mini = |id: u64| call(id, 1).between(200, 300).with("llm.model_name", text("gpt-4o-mini"));
     let cost = meta(&[span(1), call(2, 1), mini(3)], "cost");
     assert_eq!(cost, json!({ "input": 0.0000265, "output": 0.000053, "total": 0.0000795, "currency": "USD" }));
-    let unknown = |id: u64| call(id, 1).from_to(400, 500).with("llm.model_name", text("who knows"));
+    let unknown = |id: u64| call(id, 1).between(400, 500).with("llm.model_name", text("who knows"));
     assert_eq!(meta(&[span(1), unknown(2)], "cost"), Value::Null);
     assert_eq!(meta(&[span(1), unknown(2)], "marks"), Value::Null);
     let partly = [span(1), call(2, 1), unknown(3)];
@@ -225,7 +231,7 @@ fn costs_are_summed_over_calls_of_known_models() {
 
 #[test]
 fn huge_counts_saturate() {
-    let huge = |id: u64, start: u64| call(id, 1).from_to(start, start + 5).tokens(i64::MAX, i64::MAX);
+    let huge = |id: u64, start: u64| call(id, 1).between(start, start + 5).tokens(i64::MAX, i64::MAX);
     let row = row_of(&[span(1), huge(2, 0), huge(3, 10)]);
     assert_eq!(row.tokens, Tokens { prompt: i64::MAX, completion: i64::MAX, total: i64::MAX });
     let contribution = crate::rollup::Contribution::of(&row);
@@ -240,7 +246,7 @@ fn texts_are_the_roots_else_the_calls() {
         sample.with("output.mime_type", text("application/json"))
     };
     let texts = |spans: &[Sample]| (meta(spans, "input"), meta(spans, "output"));
-    let (first, last) = (said(call(2, 1).from_to(0, 10), "first"), said(call(3, 1).from_to(20, 30), "last"));
+    let (first, last) = (said(call(2, 1).between(0, 10), "first"), said(call(3, 1).between(20, 30), "last"));
     assert_eq!(texts(&[said(span(1), "root"), first.clone()]), (json!("root"), json!("root")));
     assert_eq!(texts(&[span(1), last.clone(), first.clone()]), (json!("first"), json!("last")));
     assert_eq!(texts(&[json_said(span(1)), last.clone(), first.clone()]), (json!("first"), json!("last")));
