@@ -16,7 +16,7 @@ fn any_span() -> impl Strategy<Value = Sample> {
         "plain", "call", "call", "failed", "slow", "named", "session", "odd", "bare", "twin",
     ]);
     (ids, times, what, 0..3u64).prop_map(|((id, parent), (start, end), what, variant)| {
-        let plain = span(id).under(parent).from_to(start, end).scope(["a", "b", "c"][variant as usize]);
+        let plain = span(id).under(parent).between(start, end).scope(["a", "b", "c"][variant as usize]);
         let call = || plain.clone().with("openinference.span.kind", text("LLM")).with("llm.model_name", text("gpt-4o"));
         let word = ["x", "y", "z\0"][variant as usize];
         match what {
@@ -27,7 +27,7 @@ fn any_span() -> impl Strategy<Value = Sample> {
             "session" => plain.with("session.id", text(word)).with("metadata", text("{\"a\": [1, 2]}")),
             "odd" => call().tokens(-1, i64::MAX).with("llm.token_count.total", V::DoubleValue(f64::NAN)),
             "bare" => call().without("llm.").with("gen_ai.response.id", text(word)),
-            "twin" => call().tokens(10, 5).from_to(10, 20).with("gen_ai.response.id", text("one")),
+            "twin" => call().tokens(10, 5).between(10, 20).with("gen_ai.response.id", text("one")),
             _ => plain,
         }
     })
