@@ -19,6 +19,7 @@ use emberd_consumers::{Progress, forwarder, recorder};
 use emberd_intake::Doors;
 use emberd_log::{CursorFile, DiskLog, Log, Recovery};
 use emberd_model::Offset;
+use emberd_store::error::MigrateError;
 use emberd_store::{Store, Writer};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +69,7 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
     report(&recovery);
     let store = Store::connect(config.store.room(&data_dir)).await?; // what we know
-    store.migrate_up().await.context("cannot bring the database's tables up")?;
+    bring_up(&store).await?;
 
     let doors =
         Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
@@ -82,6 +83,18 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
         .context("cannot bind the API")?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     Ok(Daemon { data_dir, doors, log, store, consumers, api, addresses })
+}
+
+/// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
+async fn bring_up(store: &Store) -> anyhow::Result<()> {
+    match store.migrate_up().await {
+        Ok(_) => Ok(()),
+        Err(MigrateError::Database(error @ emberd_store::Error::Unavailable { .. })) => {
+            tracing::warn!(error = format!("{:#}", anyhow!(error)), "the database is away: spans are kept until it is back");
+            Ok(())
+        }
+        Err(error) => Err(error).context("cannot bring the database's tables up"),
+    }
 }
 
 /// What the consumers are built from.

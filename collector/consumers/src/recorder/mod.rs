@@ -129,17 +129,20 @@ impl Recorder {
         Ok(())
     }
 
-    /// Stands where the database's cursor stands.
+    /// Stands where the database's cursor stands. A database that was away when emberd started gets its tables here.
     async fn find_cursor(&mut self, stop: &CancellationToken) -> bool {
         let mut backoff = Backoff::default();
         loop {
-            match self.store.begin_at(NAME, &self.config.writer, self.cursor).await {
-                Ok(cursor) => {
-                    self.reader.seek(cursor);
-                    self.moved(cursor);
-                    return true;
-                }
-                Err(error) => self.failed("cursor", &error),
+            match self.store.migrate_up().await {
+                Ok(_) => match self.store.begin_at(NAME, &self.config.writer, self.cursor).await {
+                    Ok(cursor) => {
+                        self.reader.seek(cursor);
+                        self.moved(cursor);
+                        return true;
+                    }
+                    Err(error) => self.failed("cursor", &error),
+                },
+                Err(error) => self.failed("schema", &error),
             }
             if !backoff.wait(stop).await {
                 return false;

@@ -44,11 +44,16 @@ impl Library {
                     .await
                     .unwrap();
                 let url = format!("{}/{name}", postgres_server().rsplit_once('/').unwrap().0);
-                home.set("EMBERD_STORE_URL", &url);
                 url
             }
         };
+        home.set("EMBERD_STORE_URL", if url.is_empty() { "sqlite" } else { &url });
         Self { home, kind, url }
+    }
+
+    /// Lets emberd find this library's PostgreSQL (again).
+    pub fn point_home_at_database(&mut self) {
+        self.home.set("EMBERD_STORE_URL", &self.url);
     }
 
     /// One JSON text per row of `query`, which selects exactly one text column.

@@ -48,3 +48,22 @@ async fn a_second_instance_is_refused() {
     assert!(said.contains("another process uses the log"), "{said}");
     assert!(first.terminate().success());
 }
+
+/// A database that is away when emberd starts holds no span up; what was taken meanwhile is recorded once it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_holds_no_span_up() {
+    let mut library = Library::new(Kind::Postgres).await;
+    library.home.set("EMBERD_STORE_URL", "postgres://emberd@127.0.0.1:9/nowhere");
+    let emberd = library.home.start();
+    let mut client = Client::connect(&emberd).await;
+    for number in (0..30).step_by(3) {
+        client.send_grpc(Made::new(number).requests[0].clone()).await.unwrap();
+    }
+    let status = emberd.get("/api/status").await;
+    assert_eq!(status["ledger"]["consumers"]["recorder"]["pending"], 20, "{status:#}");
+    assert!(emberd.terminate().success());
+    library.point_home_at_database();
+    let emberd = library.home.start();
+    emberd.recorded().await;
+    assert_eq!(library.traces().await.len(), 10);
+}
