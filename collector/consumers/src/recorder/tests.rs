@@ -284,7 +284,7 @@ fn killed_anywhere_nothing_counts_twice_and_nothing_is_lost() {
             let running = room.start();
             for n in turn * 5..turn * 5 + 5 {
                 let [call, root] = trace(n).try_into().unwrap();
-                room.append(&[call.clone()]).await;
+                room.append(std::slice::from_ref(&call)).await;
                 room.append(&[root, call]).await;
             }
             // From before its first look at the database to after its last batch.
