@@ -180,7 +180,7 @@ fn zstd(body: &[u8]) -> Vec<u8> {
 
 /// Bytes as a message, in both directions.
 #[derive(Clone, Copy, Default)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Vec<Bytes>;

@@ -6,6 +6,9 @@
 //! heard of them for long. Only the last two are held against a span, and only three times.
 //! Kept by: `tests`, against a Phoenix that is played.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +44,8 @@ struct Sight {
     fresh: bool,
     /// How often it was missing and nobody else to blame.
     blamed: u32,
-    /// How often it was sent again.
-    again: u32,
+    /// How often it was found missing for want of better knowledge: each time it is waited for twice as long.
+    waits: u32,
     state: State,
 }
 
@@ -90,7 +93,7 @@ impl Parcel {
                     index,
                     fresh: true,
                     blamed: 0,
-                    again: 0,
+                    waits: 0,
                     state: State::Outgoing,
                 });
             }
@@ -292,14 +295,21 @@ impl Window {
         let is_stalled = |sent_at| self.waiting > IDLE_MAX && nothing_since(sent_at);
         let Some(sight) = self.peek(at) else { return };
         let State::Sent { at: sent_at, order, breaks: breaks_then } = sight.state else { return };
-        let waited = |grace: Duration| now.duration_since(sent_at) >= grace.saturating_mul(1 << sight.again.min(8));
+        let waited = |grace: Duration| now.duration_since(sent_at) >= grace.saturating_mul(1 << sight.waits.min(8));
         let overtaken = furthest.is_some_and(|furthest| furthest > order);
         if breaks > breaks_then {
             seen.lost.push(at);
-        } else if overtaken && waited(grace) {
+            return;
+        }
+        if overtaken && waited(grace) {
             seen.missing.push(at);
         } else if waited(idle_grace) {
             if is_stalled(sent_at) { seen.lost.push(at) } else { seen.missing.push(at) }
+        } else {
+            return;
+        }
+        if let Some(sight) = self.sight(at) {
+            sight.waits += 1;
         }
     }
 
@@ -353,7 +363,6 @@ impl Window {
             alone.extend(suspects.into_iter().map(|at| (parcel.extracted(at.sight, 1).into(), vec![at])));
             for at in of_parcel {
                 let sight = &mut parcel.sights[at.sight];
-                sight.again += 1;
                 sight.state = State::Outgoing;
             }
         }
