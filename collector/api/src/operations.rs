@@ -42,6 +42,9 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parame
     parameters.finish()?;
     let mut status = shared.view.status();
     let database = database(&shared.store).await;
+    if database["healthy"] == false {
+        status["healthy"] = false.into();
+    }
     if let (Some(told), Value::Object(asked)) = (status.get_mut("database").and_then(Value::as_object_mut), &database) {
         told.extend(asked.clone());
     } else {

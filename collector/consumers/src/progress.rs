@@ -13,12 +13,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use emberd_model::Offset;
 use serde_json::{Map, Value, json};
 
+/// What the metrics of consumers are, for Prometheus; written once, before those of all consumers.
+pub const METRIC_HEADS: &str = "\
+# TYPE emberd_consumer_done_spans gauge
+# TYPE emberd_consumer_pending_spans gauge
+# TYPE emberd_consumer_quarantined_spans gauge
+# TYPE emberd_consumer_skipped_spans gauge
+# TYPE emberd_consumer_failing gauge
+# TYPE emberd_consumer_sent_spans gauge
+# TYPE emberd_consumer_resent_spans gauge
+# TYPE emberd_consumer_mended_spans gauge
+# TYPE emberd_consumer_failures_total counter
+";
+
 /// One consumer's progress, written by it, read by anyone.
 #[derive(Debug)]
 pub struct Progress {
     name: String,
     cursor: AtomicU64,
     sent: Option<AtomicU64>,
+    /// Whether a span is done only once it was seen at the far end.
+    verifies: bool,
     resent: AtomicU64,
     mended: AtomicU64,
     quarantined: AtomicU64,
@@ -43,6 +58,7 @@ impl Progress {
             name: name.into(),
             cursor: AtomicU64::new(0),
             sent: None,
+            verifies: false,
             resent: AtomicU64::new(0),
             mended: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
@@ -52,10 +68,10 @@ impl Progress {
         }
     }
 
-    /// Of a forwarder: a span is sent before it is done.
+    /// Of a forwarder: a span is sent before it is done; if it `verifies`, it is done once it was read back.
     #[must_use]
-    pub fn forwarding(name: &str) -> Self {
-        Self { sent: Some(AtomicU64::new(0)), ..Self::new(name) }
+    pub fn forwarding(name: &str, verifies: bool) -> Self {
+        Self { sent: Some(AtomicU64::new(0)), verifies, ..Self::new(name) }
     }
 
     /// The consumer's name in the ledger.
@@ -148,7 +164,9 @@ impl Progress {
         let mut ledger = Map::new();
         if let Some(sent) = &self.sent {
             ledger.insert("sent".into(), sent.load(Relaxed).saturating_sub(quarantined + skipped).into());
-            ledger.insert("verified".into(), done.into());
+            if self.verifies {
+                ledger.insert("verified".into(), done.into());
+            }
             ledger.insert("resent".into(), self.resent.load(Relaxed).into());
             ledger.insert("mended".into(), self.mended.load(Relaxed).into());
         }
@@ -195,7 +213,7 @@ mod tests {
     /// Whatever happens to its spans, the parts add up to the head.
     #[test]
     fn the_sums_always_meet_the_head() {
-        let progress = Progress::forwarding("phoenix");
+        let progress = Progress::forwarding("phoenix", true);
         let head = Offset(100);
         let steps: [&dyn Fn(); 5] = [
             &|| progress.sent(Offset(60)),
@@ -210,6 +228,7 @@ mod tests {
             let part = |name: &str| ledger[name].as_u64().unwrap();
             assert_eq!(part("done") + part("pending") + part("quarantined") + part("skipped"), 100, "{ledger}");
             assert!(part("sent") >= part("verified"), "{ledger}");
+            assert_eq!(Progress::forwarding("sink", false).ledger(head).get("verified"), None, "nobody verified that");
         }
     }
 
@@ -223,7 +242,10 @@ mod tests {
         assert_eq!(progress.ledger(Offset(0))["last_error"], "connection refused");
         let mut page = String::new();
         progress.metrics(Offset(5), &mut page);
-        assert!(page.contains("emberd_consumer_failures_total{consumer=\"recorder\",class=\"unavailable\"} 1"), "{page}");
+        assert!(
+            page.contains("emberd_consumer_failures_total{consumer=\"recorder\",class=\"unavailable\"} 1"),
+            "{page}"
+        );
         assert!(page.contains("emberd_consumer_pending_spans{consumer=\"recorder\"} 5"), "{page}");
     }
 }

@@ -14,7 +14,7 @@ use crate::wiring::{Consumer, Run};
 #[derive(Default)]
 pub(crate) struct Rooms {
     tasks: JoinSet<anyhow::Result<()>>,
-    names: BTreeMap<Id, &'static str>,
+    names: BTreeMap<Id, (&'static str, AbortHandle)>,
 }
 
 impl Rooms {
@@ -24,9 +24,10 @@ impl Rooms {
         name: &'static str,
         room: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) -> Id {
-        let handle: AbortHandle = self.tasks.spawn(room);
-        self.names.insert(handle.id(), name);
-        handle.id()
+        let handle = self.tasks.spawn(room);
+        let id = handle.id();
+        self.names.insert(id, (name, handle));
+        id
     }
 
     /// Starts a consumer.
@@ -43,9 +44,9 @@ impl Rooms {
     /// The next one that ends, and how. Cancel-safe.
     pub(crate) async fn any_ends(&mut self) -> (&'static str, anyhow::Result<()>) {
         match self.tasks.join_next_with_id().await {
-            Some(Ok((id, done))) => (self.names.remove(&id).unwrap_or("?"), done),
+            Some(Ok((id, done))) => (self.forget(id), done),
             Some(Err(died)) => {
-                let name = self.names.remove(&died.id()).unwrap_or("?");
+                let name = self.forget(died.id());
                 (name, Err(died).with_context(|| format!("{name} died")))
             }
             None => std::future::pending().await,
@@ -62,8 +63,20 @@ impl Rooms {
         }
     }
 
+    fn forget(&mut self, id: Id) -> &'static str {
+        self.names.remove(&id).map_or("?", |(name, _)| name)
+    }
+
+    /// Ends these now, wherever they are.
+    pub(crate) async fn cut_off(&mut self, which: &[Id]) {
+        which.iter().filter_map(|id| self.names.get(id)).for_each(|(_, handle)| handle.abort());
+        while which.iter().any(|id| self.names.contains_key(id)) {
+            let (_, _aborted) = self.any_ends().await;
+        }
+    }
+
     /// Which of these still run.
     pub(crate) fn names(&self, which: &[Id]) -> Vec<&'static str> {
-        which.iter().filter_map(|id| self.names.get(id).copied()).collect()
+        which.iter().filter_map(|id| Some(self.names.get(id)?.0)).collect()
     }
 }

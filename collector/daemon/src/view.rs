@@ -55,13 +55,14 @@ impl Board {
 
     /// What is wrong; nothing: healthy.
     fn reasons(&self) -> Vec<String> {
-        let used = self.log.used();
         let mut reasons = Vec::new();
         if self.log.has_failed() {
             reasons.push("the disk failed: nothing more is acknowledged".to_owned());
         }
-        if used.bytes >= used.budget_bytes {
-            reasons.push(format!("the log's disk budget is full: {} of {} bytes", used.bytes, used.budget_bytes));
+        if self.log.is_refusing() {
+            let used = self.log.used();
+            let (bytes, budget) = (used.bytes, used.budget_bytes);
+            reasons.push(format!("spans are refused for want of room: {bytes} bytes in the log, budget {budget}, or the disk is full"));
         }
         reasons
     }
@@ -110,6 +111,7 @@ impl View for Board {
         self.counters.write_prometheus(out);
         let used = self.log.used();
         let head = self.log.head();
+        let pool = self.store.pool();
         for (metric, value) in [
             ("head_spans", head.0),
             ("tail_spans", self.log.tail().0),
@@ -119,10 +121,11 @@ impl View for Board {
         ] {
             let _ = writeln!(out, "# TYPE emberd_log_{metric} gauge\nemberd_log_{metric} {value}");
         }
-        let pool = self.store.pool();
+        out.push_str("# TYPE emberd_pool_connections gauge\n");
         for (state, value) in [("in_use", pool.in_use), ("idle", pool.idle), ("max", pool.max)] {
             let _ = writeln!(out, "emberd_pool_connections{{state=\"{state}\"}} {value}");
         }
+        out.push_str(emberd_consumers::progress::METRIC_HEADS);
         for progress in &self.consumers {
             progress.metrics(head, out);
         }

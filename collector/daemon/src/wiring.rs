@@ -29,8 +29,12 @@ use crate::run_file::RunFile;
 use crate::view::Board;
 use crate::world::World;
 
-/// How long consumers may go on after the doors are closed: the rest of systemd's usual half minute.
-const CONSUMERS_DEADLINE: Duration = Duration::from_secs(12);
+/// How long the start waits for the database before it goes on without.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a consumer may take to let go of what it has in hand; it goes on from its cursor at the next start.
+const LET_GO_DEADLINE: Duration = Duration::from_secs(3);
+/// How long consumers may go on after the doors are closed, within systemd's usual half minute for all.
+const CONSUMERS_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Everything, built and bound, not yet running.
 pub(crate) struct Daemon {
@@ -65,28 +69,31 @@ pub(crate) enum Run {
 /// Builds everything, in the order in which the rooms need each other.
 pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyhow::Result<Daemon> {
     let data_dir = std::path::absolute(&config.data_dir)?;
-    std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
+    make_private(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
     let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
     report(&recovery);
     let store = Store::connect(config.store.room(&data_dir)).await?; // what we know
-    bring_up(&store).await?;
-
     let doors =
         Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
+    bring_up(&store).await?;
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
     let board = Board::new(log.clone(), store.clone(), doors.counters(), progress, world.clock.clone());
     let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone())
-        .context("cannot bind the API")?;
+        .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     Ok(Daemon { data_dir, doors, log, store, consumers, api, addresses })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
 async fn bring_up(store: &Store) -> anyhow::Result<()> {
+    if tokio::time::timeout(DATABASE_PATIENCE, store.ping()).await.is_err() {
+        tracing::warn!("the database does not answer: spans are kept until it does");
+        return Ok(());
+    }
     match store.migrate_up().await {
         Ok(_) => Ok(()),
         Err(MigrateError::Database(error @ emberd_store::Error::Unavailable { .. })) => {
@@ -120,7 +127,7 @@ impl Parts<'_> {
     }
 
     fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
-        let progress = Arc::new(Progress::forwarding(&target.name));
+        let progress = Arc::new(Progress::forwarding(&target.name, target.phoenix.as_ref().is_some_and(|phoenix| phoenix.verify)));
         let cursor = CursorFile::open(&self.data_dir.join("cursors"), &target.name)?;
         // Until the forwarder says where its cursor stands, nothing may go.
         self.log.register(&target.name, self.log.tail());
@@ -164,6 +171,12 @@ impl Parts<'_> {
         let (log, consumer) = (self.log.clone(), consumer.to_owned());
         move |cursor| log.passed(&consumer, cursor)
     }
+}
+
+/// Prompts and answers lie below: nobody else on the machine may read them.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// The log's own name, made with it and kept in it: the recorder's cursor in the database belongs to this name, so that a new log in
@@ -240,10 +253,13 @@ impl Daemon {
             tracing::info!(behind = ?rooms.names(&consumers), "stopping consumers that are behind; they go on from their cursors");
         }
         stop_consumers.cancel(); // finish the batch in hand, commit the cursor
-        rooms.ended(&consumers).await;
+        if tokio::time::timeout(LET_GO_DEADLINE, rooms.ended(&consumers)).await.is_err() {
+            tracing::warn!(stuck = ?rooms.names(&consumers), "cut off; nothing is lost, for their cursors did not move");
+            rooms.cut_off(&consumers).await;
+        }
         stop_api.cancel(); // last, so that an operator can watch the drain
         rooms.ended(&[api]).await;
-        store.close().await;
+        let _ = tokio::time::timeout(LET_GO_DEADLINE, store.close()).await;
         drop(run_file);
         tracing::info!(head = %log.head(), "emberd has stopped");
         failed.map_or(Ok(()), Err)

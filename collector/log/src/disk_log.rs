@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct DiskLog {
     queue: Arc<Queue>,
     bell: Arc<Bell>,
     stop_filling: Arc<AtomicBool>,
+    /// The last append was refused for want of room, and there is still none.
+    refusing: Arc<AtomicBool>,
     failure: Arc<OnceLock<AppendError>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -120,6 +123,7 @@ impl DiskLog {
             queue: Arc::new(Queue::new(config.queue_bytes)),
             bell: Arc::new(Bell::default()),
             stop_filling,
+            refusing: Arc::default(),
             failure: Arc::new(OnceLock::new()),
             writer: Mutex::new(None),
             keeper: Mutex::new(None),
@@ -133,10 +137,12 @@ impl DiskLog {
     fn start(&self, engine: Engine, keeper: Arc<Mutex<Keeper>>) -> io::Result<()> {
         let (queue, tail) = (Arc::clone(&self.queue), Arc::clone(&self.tail));
         let (failure, bell) = (Arc::clone(&self.failure), Arc::clone(&self.bell));
-        let write = move || write(engine, &queue, &tail, &failure, &bell);
+        let refusing = Arc::clone(&self.refusing);
+        let write = move || write(engine, &queue, &tail, &failure, &bell, &refusing);
         *lock(&self.writer) = Some(thread::Builder::new().name("log-writer".into()).spawn(write)?);
         let (bell, clock) = (Arc::clone(&self.bell), Arc::clone(&self.clock));
-        let keep = move || keep(&keeper, &bell, &*clock);
+        let refusing = Arc::clone(&self.refusing);
+        let keep = move || keep(&keeper, &bell, &*clock, &refusing);
         *lock(&self.keeper) = Some(thread::Builder::new().name("log-keeper".into()).spawn(keep)?);
         Ok(())
     }
@@ -160,6 +166,12 @@ impl DiskLog {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failure.get().is_some()
+    }
+
+    /// Whether appends are refused just now for want of room: the budget, or the disk, is full.
+    #[must_use]
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Relaxed)
     }
 
     /// Resolves when a write or sync has failed, with what the appends were told.
@@ -200,7 +212,14 @@ fn random() -> u64 {
 }
 
 /// What the writing thread does.
-fn write(mut engine: Engine, queue: &Queue, tail: &Tail, failure: &OnceLock<AppendError>, bell: &Bell) {
+fn write(
+    mut engine: Engine,
+    queue: &Queue,
+    tail: &Tail,
+    failure: &OnceLock<AppendError>,
+    bell: &Bell,
+    refusing: &AtomicBool,
+) {
     // Whatever ends this thread, appends must not wait for it any more.
     let _sealing = Sealing { queue, tail };
     let mut marked = true;
@@ -210,6 +229,7 @@ fn write(mut engine: Engine, queue: &Queue, tail: &Tail, failure: &OnceLock<Appe
             Taken::Group(group) => {
                 let answers = engine.commit(group.entries());
                 tell_failure(&engine, queue, tail, failure);
+                refusing.store(matches!(answers.last(), Some(Err(AppendError::BudgetFull { .. }))), Relaxed);
                 queue.answer(group, answers);
                 marked = false;
             }
@@ -253,7 +273,7 @@ impl Drop for Sealing<'_> {
 }
 
 /// What the keeping thread does.
-fn keep(keeper: &Mutex<Keeper>, bell: &Bell, clock: &dyn Clock) {
+fn keep(keeper: &Mutex<Keeper>, bell: &Bell, clock: &dyn Clock, refusing: &AtomicBool) {
     let mut full = false;
     loop {
         // The lock is given back in between: the writer may be waiting for a segment.
@@ -269,10 +289,16 @@ fn keep(keeper: &Mutex<Keeper>, bell: &Bell, clock: &dyn Clock) {
                     }
                     _ => {}
                 }
-                if keeper.resting() != full {
-                    full = !full;
-                    tracing::warn!(full, "the disk has no room for another segment, or has it again");
+                match (keeper.resting(), full) {
+                    (true, false) => tracing::warn!("the disk has no room for another segment"),
+                    (false, true) => tracing::info!("the disk has room for another segment again"),
+                    _ => {}
                 }
+                full = keeper.resting();
+            }
+            // Nobody may be sending any more, having been told to come again: the keeper finds out that there is room.
+            if keeper.has_room() {
+                refusing.store(false, Relaxed);
             }
         }
         if bell.wait(ROUND) {

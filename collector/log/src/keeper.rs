@@ -118,6 +118,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether the next segment would find room, in the budget and on the disk.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.resting() && lock(&self.shelf).file_bytes() + self.bounds.segment_bytes <= self.bounds.budget_bytes
+    }
+
     /// Whether a full disk was met so recently that there is no use in trying again.
     pub(crate) fn resting(&self) -> bool {
         self.spares.is_empty() && self.full_until.is_some_and(|until| Instant::now() < until)

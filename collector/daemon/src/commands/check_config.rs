@@ -9,6 +9,10 @@ pub(super) fn run(place: &Where) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    if let Err(wrong) = crate::logging::check() {
+        eprintln!("{wrong}");
+        return Ok(ExitCode::from(super::EX_CONFIG));
+    }
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -52,6 +52,8 @@ pub(crate) struct Where {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
+/// The command line asks for what cannot be.
+const EX_USAGE: u8 = 64;
 /// The configuration is wrong; all that is wrong with it has been said.
 const EX_CONFIG: u8 = 78;
 

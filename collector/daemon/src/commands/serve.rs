@@ -14,7 +14,8 @@ use crate::{logging, wiring, world::World};
 pub(crate) struct Options {
     #[command(flatten)]
     place: Where,
-    /// What this process does; all of it by default. `intake` keeps spans, `consume` forwards and records them
+    /// What this process does; all of it by default. Without `consume` spans are kept, and neither forwarded nor recorded. `intake`
+    /// and `api` cannot be left out yet: the log is on this machine's disk and belongs to one process
     #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "intake,consume,evaluate,api")]
     role: Vec<Role>,
 }
@@ -33,12 +34,20 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    logging::start();
+    if !options.role.contains(&Role::Intake) || !options.role.contains(&Role::Api) {
+        eprintln!("--role: intake and api cannot be left out: the log is on this machine's disk and belongs to one process");
+        return Ok(ExitCode::from(super::EX_USAGE));
+    }
+    if let Err(wrong) = logging::start() {
+        eprintln!("{wrong}");
+        return Ok(ExitCode::from(super::EX_CONFIG));
+    }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let daemon = {
         let roles = Roles { consume: options.role.contains(&Role::Consume) };
         wiring::assemble(config, World::real(), roles).await?
@@ -50,6 +59,10 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             done = &mut running => return done.map(|()| ExitCode::SUCCESS),
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: nothing is reloaded yet; restart to apply a changed configuration");
+                continue;
+            }
         };
         if stop.is_cancelled() {
             // What was acknowledged is in the log: ending here loses nothing, the next start goes on from the cursors.

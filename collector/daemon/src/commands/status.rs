@@ -97,6 +97,9 @@ fn told(status: &Value) -> String {
             status["database"]["pool"]["max"]
         ),
     );
+    if let Some(error) = status["database"]["error"].as_str() {
+        line("!", format!("the database: {error}"));
+    }
     for reason in status["reasons"].as_array().into_iter().flatten() {
         line("!", text(reason).to_owned());
     }

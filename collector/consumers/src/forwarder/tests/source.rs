@@ -109,7 +109,7 @@ impl Place {
 
     /// Starts a forwarder on a played log.
     pub(super) fn start(&self, config: Config, reader: Played) -> Running {
-        let progress = Arc::new(Progress::forwarding(&self.name));
+        let progress = Arc::new(Progress::forwarding(&self.name, true));
         let forwarder = Forwarder::new(
             config,
             Box::new(reader),
