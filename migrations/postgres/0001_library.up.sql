@@ -72,6 +72,8 @@ BEGIN
         );
         CREATE INDEX idx_prompts_title ON public.prompts (title, created_at, id);
         CREATE INDEX idx_prompts_created_at ON public.prompts (created_at DESC, id DESC);
+        -- The summary is read with the reader's rights, and names prompts.
+        PERFORM emberd.allow('SELECT ON public.prompts');
         INSERT INTO emberd.made VALUES ('table prompts');
     END IF;
 END
