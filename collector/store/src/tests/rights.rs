@@ -112,3 +112,14 @@ fn experiments_are_seen_by_all_and_analytics_by_none() {
         denied(as_user(&db, BOB, "SELECT * FROM api_usage_logs").await);
     });
 }
+
+/// The summary is read with the reader's own rights: it must not need more than a reader has.
+#[test]
+fn the_summary_is_seen_by_all_and_prompts_are_changed_by_none() {
+    on_postgres(|db| async {
+        let db = with_users(db).await;
+        let seen = as_user(&db, BOB, "SELECT * FROM prompt_performance_summary").await;
+        assert!(seen.as_ref().is_ok_and(|rows| *rows >= 1), "{seen:?}");
+        denied(as_user(&db, BOB, "UPDATE prompts SET title = 'mine'").await);
+    });
+}
