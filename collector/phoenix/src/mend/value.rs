@@ -100,20 +100,26 @@ pub(super) fn without_nul(text: &mut String, place: &str, changes: &mut Changes)
     }
 }
 
-/// A kind that is no text makes Phoenix answer 500 to every listing of its project.
+/// A kind that is no text makes Phoenix answer 500 to every listing of its project; one without a letter sends its decoder round
+/// in a circle.
 fn mend_kind(value: &mut Value, changes: &mut Changes) {
     let made = match &*value {
+        Value::StringValueStrindex(_) => return,
         Value::StringValue(kind) => {
             let upper = kind.trim().to_ascii_uppercase();
-            if upper == *kind || !KINDS.contains(&upper.as_str()) {
-                return;
+            let is_poison = kind.is_ascii() && !kind.is_empty() && !kind.bytes().any(|byte| byte.is_ascii_alphabetic());
+            match KINDS.iter().find(|known| **known == upper) {
+                Some(known) if *known != kind.as_str() => known,
+                None if is_poison => "UNKNOWN",
+                _ => return,
             }
-            upper
         }
-        Value::StringValueStrindex(_) => return,
-        other => as_text(other),
+        _ => "UNKNOWN",
     };
-    *value = Value::StringValue(made);
+    if made == "UNKNOWN" {
+        changes.keep(SPAN_KIND, as_text(value));
+    }
+    *value = Value::StringValue(made.to_owned());
     changes.note(What::Kind, SPAN_KIND);
 }
 
