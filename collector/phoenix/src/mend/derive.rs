@@ -20,7 +20,7 @@ const MESSAGES_MAX: usize = 10_000;
 
 /// The attributes that a span lacks.
 pub(super) fn missing(attributes: &[KeyValue]) -> Vec<KeyValue> {
-    let foreign = ["gen_ai.", "traceloop.", "llm.usage.", "llm.request.type", "llm.user", "enduser."];
+    let foreign = ["gen_ai.", "traceloop.", "llm.usage.", "llm.request.type"];
     if !attributes.iter().any(|attribute| foreign.iter().any(|prefix| attribute.key.starts_with(prefix))) {
         return Vec::new();
     }
