@@ -18,8 +18,9 @@ CREATE INDEX idx_traces_prompt_id ON public.prompt_traces (prompt_id, created_at
 CREATE INDEX idx_traces_session_id ON public.prompt_traces (session_id, created_at DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX idx_traces_created_at ON public.prompt_traces (created_at DESC, id DESC);
 -- Traces that name a prompt which does not exist yet, by that name. Cut short, as an index entry has a limit and a name has none.
+-- IS TRUE keeps the planner from finding these rows by prompt_id instead.
 CREATE INDEX idx_traces_prompt_ref ON public.prompt_traces (("left"(metadata ->> 'prompt_ref', 100)) COLLATE "C")
-    WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> 'prompt_ref') IS NOT NULL;
+    WHERE (prompt_id = '00000000-0000-0000-0000-000000000000') IS TRUE AND (metadata ->> 'prompt_ref') IS NOT NULL;
 
 CREATE TABLE public.prompt_performance_metrics (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

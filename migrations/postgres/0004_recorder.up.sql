@@ -49,7 +49,8 @@ CREATE TABLE emberd.rollups (
     PRIMARY KEY (prompt_id, resolution, bucket, writer)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE emberd.rollups ALTER COLUMN sketch SET STORAGE EXTERNAL;
-CREATE INDEX rollups_bucket ON emberd.rollups (resolution, bucket);
+-- Who was active on a day.
+CREATE INDEX rollups_days ON emberd.rollups (bucket, prompt_id) WHERE resolution = 'd';
 
 -- Hours of prompts whose metrics no longer follow from the rollups. Only ever added to and taken away from, so that no writer waits.
 CREATE TABLE emberd.dirty (

@@ -49,7 +49,8 @@ CREATE TABLE emberd_rollups (
     sketch BLOB NOT NULL,
     PRIMARY KEY (prompt_id, resolution, bucket, writer)
 ) STRICT;
-CREATE INDEX emberd_rollups_bucket ON emberd_rollups (resolution, bucket, prompt_id);
+-- Who was active on a day.
+CREATE INDEX emberd_rollups_days ON emberd_rollups (bucket, prompt_id) WHERE resolution = 'd';
 
 -- Hours of prompts whose metrics no longer follow from the rollups.
 CREATE TABLE emberd_dirty (

@@ -100,9 +100,11 @@ fn read_all(dir: &Path, items: &mut Vec<Item>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
-            items.push(serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
-            })?);
+            items.push(
+                serde_json::from_slice(&fs::read(&path)?).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+                })?,
+            );
         }
     }
     Ok(())

@@ -62,7 +62,9 @@ impl Board {
         if self.log.is_refusing() {
             let used = self.log.used();
             let (bytes, budget) = (used.bytes, used.budget_bytes);
-            reasons.push(format!("spans are refused for want of room: {bytes} bytes in the log, budget {budget}, or the disk is full"));
+            reasons.push(format!(
+                "spans are refused for want of room: {bytes} bytes in the log, budget {budget}, or the disk is full"
+            ));
         }
         reasons
     }

@@ -97,7 +97,10 @@ async fn bring_up(store: &Store) -> anyhow::Result<()> {
     match store.migrate_up().await {
         Ok(_) => Ok(()),
         Err(MigrateError::Database(error @ emberd_store::Error::Unavailable { .. })) => {
-            tracing::warn!(error = format!("{:#}", anyhow!(error)), "the database is away: spans are kept until it is back");
+            tracing::warn!(
+                error = format!("{:#}", anyhow!(error)),
+                "the database is away: spans are kept until it is back"
+            );
             Ok(())
         }
         Err(error) => Err(error).context("cannot bring the database's tables up"),
@@ -127,7 +130,8 @@ impl Parts<'_> {
     }
 
     fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
-        let progress = Arc::new(Progress::forwarding(&target.name, target.phoenix.as_ref().is_some_and(|phoenix| phoenix.verify)));
+        let progress =
+            Arc::new(Progress::forwarding(&target.name, target.phoenix.as_ref().is_some_and(|phoenix| phoenix.verify)));
         let cursor = CursorFile::open(&self.data_dir.join("cursors"), &target.name)?;
         // Until the forwarder says where its cursor stands, nothing may go.
         self.log.register(&target.name, self.log.tail());

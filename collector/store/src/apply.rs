@@ -5,6 +5,7 @@
 //! a load and no write.
 //! Kept by:  `tests::any_order_split_and_repetition_gives_the_same`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use emberd_model::TraceId;
@@ -51,9 +52,9 @@ impl Work for Recording {
 }
 
 /// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.
-struct Changed {
+struct Changed<'a> {
     stored: Stored,
-    state: TraceState,
+    state: Cow<'a, TraceState>,
 }
 
 impl Recording {
@@ -65,7 +66,7 @@ impl Recording {
         lock: bool,
         now: Moment,
         recorded: &mut Recorded,
-    ) -> Result<Vec<Changed>, Fault> {
+    ) -> Result<Vec<Changed<'_>>, Fault> {
         let mut stored: HashMap<TraceId, Stored> =
             tx.states(traces, lock).await?.into_iter().map(|stored| (stored.trace, stored)).collect();
         let unknown: Vec<TraceId> = traces.iter().copied().filter(|trace| !stored.contains_key(trace)).collect();
@@ -89,7 +90,7 @@ impl Recording {
                         waiting: false,
                         counted: None,
                     };
-                    changed.push(Changed { stored, state: partial.clone() });
+                    changed.push(Changed { stored, state: Cow::Borrowed(partial) });
                 }
                 continue;
             };
@@ -100,7 +101,7 @@ impl Recording {
             if state.merge(partial) {
                 recorded.merged += 1;
                 before.touched = touched;
-                changed.push(Changed { stored: before, state });
+                changed.push(Changed { stored: before, state: Cow::Owned(state) });
             } else {
                 recorded.unchanged += 1;
             }
@@ -127,7 +128,7 @@ impl Work for Rootless {
         let mut unreadable = Vec::new();
         for stored in due {
             match TraceState::decode(&stored.state) {
-                Ok(state) => changed.push(Changed { stored, state }),
+                Ok(state) => changed.push(Changed { stored, state: Cow::Owned(state) }),
                 // Whatever it was, it shall not be looked at again and again.
                 Err(_) => unreadable.push(Stored { waiting: false, version: stored.version + 1, ..stored }),
             }
@@ -150,7 +151,7 @@ impl Work for Rootless {
 async fn write<T: Tx>(
     tx: &mut T,
     prices: &Prices,
-    changed: Vec<Changed>,
+    changed: Vec<Changed<'_>>,
     due: &HashSet<TraceId>,
     deltas: &mut Deltas,
 ) -> Result<u64, Fault> {

@@ -205,7 +205,7 @@ pub struct Pool {
 pub struct Counts {
     /// Rows of `prompts`, without the reserved one.
     pub prompts: i64,
-    /// Rows of `prompt_traces`, as the rollups count them.
+    /// Rows of `prompt_traces`, as published.
     pub traces: i64,
     /// Of these, rows that belong to no prompt.
     pub unassigned: i64,

@@ -99,8 +99,10 @@ pub(crate) fn flags(body: &[u8]) -> Flags {
 
 /// Requests of three spans, the bad one in the middle, with what is bad about it.
 pub(crate) fn cases() -> Vec<(String, Bytes)> {
-    let mut cases: Vec<_> = attributes().into_iter().map(|(name, bad)| (name.to_owned(), around(bad, |_| ()))).collect();
-    let event = |name: &str, attribute| Event { name: name.to_owned(), attributes: vec![attribute], ..Event::default() };
+    let mut cases: Vec<_> =
+        attributes().into_iter().map(|(name, bad)| (name.to_owned(), around(bad, |_| ()))).collect();
+    let event =
+        |name: &str, attribute| Event { name: name.to_owned(), attributes: vec![attribute], ..Event::default() };
     let spans: [(&str, &dyn Fn(&mut Span)); 8] = [
         ("nul in a name", &|span| span.name = "na\0me".to_owned()),
         ("nul in a status", &|span| span.status = Some(Status { message: "\0".to_owned(), code: 2 })),
@@ -166,10 +168,13 @@ fn attributes() -> Vec<(&'static str, Vec<KeyValue>)> {
         ("metadata with a long number", vec![text("metadata", &format!("{{\"a\":{}}}", "9".repeat(100)))]),
         ("metadata with a NUL in it", vec![text("metadata", r#"{"a":"\u0000"}"#)]),
         ("metadata with half a character", vec![text("metadata", r#"{"a":"\ud800"}"#)]),
-        ("tool arguments with half a character", vec![
-            text("gen_ai.operation.name", "execute_tool"),
-            text("gen_ai.tool.call.arguments", r#"{"a":"\ud800"}"#),
-        ]),
+        (
+            "tool arguments with half a character",
+            vec![
+                text("gen_ai.operation.name", "execute_tool"),
+                text("gen_ai.tool.call.arguments", r#"{"a":"\ud800"}"#),
+            ],
+        ),
         ("a session id of 6 kB", vec![text("session.id", &"é".repeat(3_000))]),
         ("a session id that is a number", vec![int("session.id", 1_234)]),
         ("not a number", vec![attribute("k", Value::DoubleValue(f64::NAN))]),

@@ -155,11 +155,12 @@ async fn nothing_is_lost_when_phoenix_is_killed(world: &mut World) {
         place.append(body.clone()).await;
         bodies.push(body);
     }
-    place.until("some are acknowledged and not stored", |ledger| {
-        let (sent, verified) = (ledger["sent"].as_u64(), ledger["verified"].as_u64());
-        verified > Some(0) && sent > verified.map(|verified| verified + 150)
-    })
-    .await;
+    place
+        .until("some are acknowledged and not stored", |ledger| {
+            let (sent, verified) = (ledger["sent"].as_u64(), ledger["verified"].as_u64());
+            verified > Some(0) && sent > verified.map(|verified| verified + 150)
+        })
+        .await;
     let before = place.ledger();
     world.kill().await;
     let ids = Ids::new();
@@ -175,7 +176,8 @@ async fn nothing_is_lost_when_phoenix_is_killed(world: &mut World) {
     for body in &bodies {
         assert_eq!(world.missing(body).await, Vec::<String>::new());
     }
-    let distinct: BTreeSet<_> = bodies.iter().flat_map(|body| wire::spans(body).map(|found| found.span.span_id)).collect();
+    let distinct: BTreeSet<_> =
+        bodies.iter().flat_map(|body| wire::spans(body).map(|found| found.span.span_id)).collect();
     assert_eq!(distinct.len() as u64, SPANS + 20);
     assert_eq!(place.end().await, []);
 }

@@ -44,10 +44,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let venv = std::env::var("EMBERD_PHOENIX").map(PathBuf::from).unwrap_or_else(|_| {
-            PathBuf::from(std::env::var("HOME").expect("HOME")).join(".cache/emberd/phoenix")
-        });
-        assert!(emberd_phoenix::process::installed(&venv), "no phoenix in {}: set EMBERD_PHOENIX, or run make test", venv.display());
+        let venv = std::env::var("EMBERD_PHOENIX")
+            .map(PathBuf::from)
+            .unwrap_or_else(|_| PathBuf::from(std::env::var("HOME").expect("HOME")).join(".cache/emberd/phoenix"));
+        assert!(
+            emberd_phoenix::process::installed(&venv),
+            "no phoenix in {}: set EMBERD_PHOENIX, or run make test",
+            venv.display()
+        );
         let ports = Ports::free().unwrap();
         let url = format!("http://127.0.0.1:{}", ports.http);
         let client = emberd_phoenix::Client::new(&url, Duration::from_secs(30)).unwrap();
@@ -213,7 +217,11 @@ impl Place {
         self.is_verified_to(self.appended(), what).await;
         let ledger = self.ledger();
         let aside = ledger["quarantined"].as_u64().unwrap();
-        assert_eq!((&ledger["pending"], ledger["verified"].as_u64()), (&0.into(), Some(self.appended() - aside)), "{ledger}");
+        assert_eq!(
+            (&ledger["pending"], ledger["verified"].as_u64()),
+            (&0.into(), Some(self.appended() - aside)),
+            "{ledger}"
+        );
     }
 
     /// Ends the forwarder; what it has put aside.

@@ -35,7 +35,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     if !options.role.contains(&Role::Intake) || !options.role.contains(&Role::Api) {
-        eprintln!("--role: intake and api cannot be left out: the log is on this machine's disk and belongs to one process");
+        eprintln!(
+            "--role: intake and api cannot be left out: the log is on this machine's disk and belongs to one process"
+        );
         return Ok(ExitCode::from(super::EX_USAGE));
     }
     if let Err(wrong) = logging::start() {

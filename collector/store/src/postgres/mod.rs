@@ -26,7 +26,7 @@ const TRANSACTION: Duration = Duration::from_secs(180);
 /// How often a contended transaction is tried again before the caller hears of it.
 const ATTEMPTS: u32 = 20;
 
-/// Every statement finds its rows by key; a plan made while a table was small must not become a scan of a large one.
+/// Every statement finds its rows by key; a plan made while a table was small must not become a scan of a large one (see `tx.rs`).
 const BEGIN: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
      SET LOCAL jit = off";
 

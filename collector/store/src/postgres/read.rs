@@ -109,10 +109,8 @@ impl Postgres {
     pub(crate) async fn counts(&self) -> Result<Counts, Fault> {
         let (prompts, traces, unassigned, open_traces, rootless, unpublished) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM public.prompts WHERE id <> $1),
-                 (SELECT coalesce(sum(success + error + timeout), 0)::bigint FROM emberd.rollups
-                  WHERE resolution = 'a' AND bucket = 0),
-                 (SELECT coalesce(sum(success + error + timeout), 0)::bigint FROM emberd.rollups
-                  WHERE resolution = 'a' AND bucket = 0 AND prompt_id = $1),
+                 (SELECT coalesce(sum(traces), 0)::bigint FROM emberd.totals),
+                 (SELECT coalesce(sum(traces), 0)::bigint FROM emberd.totals WHERE prompt_id = $1),
                  (SELECT count(*) FROM emberd.trace_state),
                  (SELECT count(*) FROM emberd.trace_state WHERE waiting),
                  (SELECT count(*) FROM emberd.dirty)",

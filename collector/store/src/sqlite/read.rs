@@ -116,10 +116,8 @@ impl Sqlite {
     pub(crate) async fn counts(&self) -> Result<Counts, Fault> {
         let (prompts, traces, unassigned, open_traces, rootless, unpublished) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM prompts WHERE id <> ?1),
-                 (SELECT coalesce(sum(success + error + timeout), 0) FROM emberd_rollups
-                  WHERE resolution = 'a' AND bucket = 0),
-                 (SELECT coalesce(sum(success + error + timeout), 0) FROM emberd_rollups
-                  WHERE resolution = 'a' AND bucket = 0 AND prompt_id = ?1),
+                 (SELECT coalesce(sum(traces), 0) FROM emberd_totals),
+                 (SELECT coalesce(sum(traces), 0) FROM emberd_totals WHERE prompt_id = ?1),
                  (SELECT count(*) FROM emberd_trace_state),
                  (SELECT count(*) FROM emberd_trace_state WHERE waiting),
                  (SELECT count(*) FROM emberd_dirty)",

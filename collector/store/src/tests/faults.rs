@@ -147,6 +147,76 @@ fn cut_connections_lose_nothing() {
     });
 }
 
+/// Plans are kept. One that was made for an empty table, when any way looks as good as any other, still finds rows by key once the table
+/// is full.
+#[test]
+fn a_plan_made_for_empty_tables_does_not_scan_full_ones() {
+    on_postgres(|mut db| async move {
+        let traces = |from: u64, count: u64| {
+            let named = |number| {
+                let [root, call] = trace(number, number * 1_000, 10);
+                [root.of_prompt(&format!("name {}", number % 7)), call]
+            };
+            (from..from + count).flat_map(named).collect::<Vec<_>>()
+        };
+        // Often enough for the server to settle on a plan; then nothing is left, and it makes the plan anew.
+        for number in 0..24 {
+            db.record(&traces(number * 50, 50)).await;
+            db.store.publish(NOW).await.unwrap();
+            db.prompt(&format!("name {number}")).await;
+            db.join_prompts().await;
+            db.store.settle(NOW, Duration::ZERO).await.unwrap();
+        }
+        let emptied = "DELETE FROM prompts WHERE title LIKE 'name%'; DELETE FROM prompt_traces; DELETE FROM emberd.trace_state;
+             DELETE FROM emberd.rollups; DELETE FROM prompt_performance_metrics; DELETE FROM emberd.totals; DELETE FROM emberd.dirty";
+        db.sql(emptied).await.unwrap();
+        for table in [
+            "prompts",
+            "prompt_traces",
+            "prompt_performance_metrics",
+            "emberd.trace_state",
+            "emberd.rollups",
+            "emberd.dirty",
+        ] {
+            db.sql(&format!("VACUUM ANALYZE {table}")).await.unwrap();
+        }
+        let before = rows_read(&db).await;
+        for batch in 0..20 {
+            db.record(&traces(10_000 + batch * 200, 200)).await;
+            db.store.publish(NOW).await.unwrap();
+            if batch % 5 == 4 {
+                db.prompt(&format!("name {}", batch % 7)).await;
+                db.join_prompts().await;
+            }
+        }
+        // A backend that ends hands in its statistics.
+        db.restart().await;
+        let after = rows_read(&db).await;
+        for ((table, before), (_, after)) in before.iter().zip(&after) {
+            // Four thousand traces, two or three looks at each; one statement that scans in each batch makes it fifty thousand.
+            assert!(after - before < 20_000, "{table}: {} rows read", after - before);
+        }
+    });
+}
+
+/// Rows that scans have read, by table; in full scans of an index or of the table, many.
+async fn rows_read(db: &Db) -> Vec<(String, i64)> {
+    let mut connection = PgConnection::connect(db.url()).await.unwrap();
+    let ended =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'emberd'";
+    for _ in 0..500 {
+        if sqlx::query_scalar::<_, i64>(ended).fetch_one(&mut connection).await.unwrap() == 0 {
+            break;
+        }
+        connection.execute("SELECT pg_sleep(0.01)").await.unwrap();
+    }
+    let read = "SELECT t.relname::text, (t.seq_tup_read + coalesce(sum(i.idx_tup_read), 0))::bigint
+         FROM pg_stat_user_tables t LEFT JOIN pg_stat_user_indexes i USING (relid)
+         WHERE t.relname IN ('prompt_traces', 'trace_state', 'rollups', 'prompt_performance_metrics', 'dirty')
+         GROUP BY t.relname, t.seq_tup_read ORDER BY t.relname";
+    sqlx::query_as(read).fetch_all(&mut connection).await.unwrap()
+}
+
 /// Another process holds SQLite's lock for a while: the writer waits for it.
 #[test]
 fn a_locked_file_is_waited_for() {
