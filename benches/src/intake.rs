@@ -173,9 +173,11 @@ fn one(case: Case, rig: &Path, emberd: &Path, seconds: f64) -> anyhow::Result<Ru
                 forward.then(|| Pinned::start(1, &rig.join("otlpsink"), |c| c.args(["--listen", SINK]))).transpose()?;
             let server = Pinned::start(0, emberd, |c| {
                 // What the bench is told is not emberd's to read.
-                std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("EMBERD_")).for_each(|(key, _)| {
-                    c.env_remove(key);
-                });
+                std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("EMBERD_")).for_each(
+                    |(key, _)| {
+                        c.env_remove(key);
+                    },
+                );
                 let roles = if record || forward { "intake,consume,api" } else { "intake,api" };
                 let forwarding = if forward { format!("http://{SINK}") } else { String::new() };
                 c.args(["serve", "--role", roles, "--data-dir"])
