@@ -103,7 +103,8 @@ pub(crate) fn cases() -> Vec<(String, Bytes)> {
         attributes().into_iter().map(|(name, bad)| (name.to_owned(), around(bad, |_| ()))).collect();
     let event =
         |name: &str, attribute| Event { name: name.to_owned(), attributes: vec![attribute], ..Event::default() };
-    let spans: [(&str, &dyn Fn(&mut Span)); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut Span);
+    let spans: [(&str, Change<'_>); 8] = [
         ("nul in a name", &|span| span.name = "na\0me".to_owned()),
         ("nul in a status", &|span| span.status = Some(Status { message: "\0".to_owned(), code: 2 })),
         ("nul in an event", &|span| span.events = vec![event("e\0", text("k\0", "v\0"))]),

@@ -3,6 +3,8 @@
 //! One Phoenix serves all stories, one after the other: it takes 20 seconds to start. It is the one in EMBERD_PHOENIX, by
 //! default `~/.cache/emberd/phoenix`, where `make test` puts it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it must")]
+
 mod hostile;
 mod place;
 
