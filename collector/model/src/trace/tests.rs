@@ -120,6 +120,7 @@ fn a_huge_trace_is_cut_the_same_in_any_order() {
     assert!(whole.encode().len() <= STATE_BYTES_MAX, "{}", whole.encode().len());
     assert_eq!(TraceState::decode(&whole.encode()).as_ref(), Ok(&whole));
     assert_eq!(whole.spans(), SPANS_MAX);
+    assert!(whole.links.is_capped() && whole.calls.is_capped() && whole.names.is_capped() && !whole.roots.is_capped());
     let row_of_whole = row(TRACE, &whole, &prices(), false).unwrap();
     assert_eq!(row_of_whole.metadata["marks"], serde_json::json!(["truncated", "capped"]));
     assert_eq!(row_of_whole.metadata["input"].as_str().unwrap().len(), 4_096);
