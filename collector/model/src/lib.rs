@@ -6,7 +6,7 @@
 //! - [`wire`]: the walk over an encoded export request, without building a message tree.
 //! - [`json`]: OTLP/JSON to OTLP/protobuf.
 //! - [`facts`], [`trace`], [`row`]: spans to the state of a trace to a row of `prompt_traces`.
-//! - [`cost`]: the price table. [`sketch`], [`rollup`]: percentiles and windows.
+//! - [`ledger`]: what became of spans, by hour and project. [`cost`]: the price table. [`sketch`], [`rollup`]: percentiles and windows.
 //!
 //! Not here: where bytes are kept (`emberd-log`), SQL (`emberd-store`), Phoenix's quirks (`emberd-phoenix`).
 
@@ -16,6 +16,7 @@ pub mod cost;
 pub mod facts;
 pub mod ids;
 pub mod json;
+pub mod ledger;
 pub mod rollup;
 pub mod row;
 pub mod sketch;

@@ -12,6 +12,7 @@ mod layer;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::{Extract, Facts, Flag, Marks, Reading, ResourceFacts, Text, extract, is_clock_sane};
+use crate::ledger::Origins;
 use crate::varint::{self, Cursor};
 use crate::wire::{self, Found};
 use crate::{Batch, SpanId, TraceId, UnixNanos};
@@ -184,6 +185,18 @@ impl TraceState {
         self.seen.0 & (Seen::CALL | Seen::PROMPT) != 0
     }
 
+    /// How many of the spans of `other` have not come before. What was dropped for want of room counts as not come.
+    #[must_use]
+    pub fn unknown_of(&self, other: &TraceState) -> usize {
+        other.links.entries().iter().filter(|entry| self.links.get(&entry.key).is_none()).count()
+    }
+
+    /// Whether spans were dropped for want of room, so that they can no longer be told apart.
+    #[must_use]
+    pub fn has_dropped_spans(&self) -> bool {
+        self.links.is_capped()
+    }
+
     /// How many spans have come; of a trace with more than [`SPANS_MAX`], those that are kept.
     #[must_use]
     pub fn spans(&self) -> usize {
@@ -280,24 +293,44 @@ fn take_said(cursor: &mut Cursor<'_>) -> Option<Option<Said>> {
 #[error("trace state: {0}")]
 pub struct Undecodable(pub &'static str);
 
+/// What a stretch of the log comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Folded {
+    /// One partial state per trace, sorted by trace id.
+    pub states: BTreeMap<TraceId, TraceState>,
+    /// Where their spans are booked.
+    pub origins: Origins,
+}
+
 /// Folds batches into one partial state per trace, sorted by trace id.
 ///
 /// Spans without a whole trace or span id are passed over; the door lets none in.
 pub fn fold<'a>(batches: impl IntoIterator<Item = &'a Batch>, reading: &Reading) -> BTreeMap<TraceId, TraceState> {
+    fold_and_count(batches, reading).states
+}
+
+/// The same, and which accounts the spans came under.
+pub fn fold_and_count<'a>(batches: impl IntoIterator<Item = &'a Batch>, reading: &Reading) -> Folded {
     let mut traces: HashMap<TraceId, Gathered> = HashMap::new();
+    let mut origins = Origins::default();
     for batch in batches {
         let mut resource = (u32::MAX, ResourceFacts::default());
+        let mut counting = origins.begin(batch);
         for found in wire::spans(&batch.body) {
             if found.span.trace_id == TraceId::default() || found.span.span_id == SpanId::default() {
+                counting.span(&found, None);
                 continue;
             }
+            counting.span(&found, Some(found.span.trace_id));
             if resource.0 != found.resource.index {
                 resource = (found.resource.index, ResourceFacts::of(&found.resource, reading));
             }
             traces.entry(found.span.trace_id).or_default().take(&found, &resource.1, reading);
         }
+        counting.end();
     }
-    traces.into_iter().map(|(trace, gathered)| (trace, gathered.settle())).collect()
+    let states = traces.into_iter().map(|(trace, gathered)| (trace, gathered.settle())).collect();
+    Folded { states, origins }
 }
 
 /// Spans of one trace before they are sorted into a state.
