@@ -207,7 +207,7 @@ fn entry_bytes_max(budget_bytes: u64) -> u64 {
 }
 
 /// Enough to tell one life of a file from another, and not to be guessed by a client.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -161,3 +161,44 @@ pub enum CursorError {
         source: io::Error,
     },
 }
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A record that was acked is not what was stored, or the file is another one's. What came after it is of no use without
+    /// it, so nothing is given.
+    #[error("journal {} is damaged at byte {at}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where the first damaged record begins; 0 for the file's header.
+        at: u64,
+    },
+    /// The name cannot be a file's.
+    #[error("a journal cannot be called {name:?}: letters, digits, '-', '_' and '.' only, at most 64")]
+    Name {
+        /// The name as given.
+        name: String,
+    },
+    /// The record will never be taken; nothing was written.
+    #[error("a record of {bytes} bytes is larger than the {max_bytes} that journal {} takes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The record's size.
+        bytes: u64,
+        /// The largest size that is taken.
+        max_bytes: u64,
+    },
+    /// The disk said no, or a newer emberd wrote the file.
+    #[error("cannot {action} journal {}", path.display())]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

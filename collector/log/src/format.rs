@@ -48,7 +48,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// The check sum of `bytes` at this place.
-    fn crc<const N: usize>(self, bytes: &[u8; N]) -> u32 {
+    pub(crate) fn crc<const N: usize>(self, bytes: &[u8; N]) -> u32 {
         // Small and on the stack: one call over one piece is several times faster than a running digest over four.
         let mut seeded = [0; 80];
         seeded[..8].copy_from_slice(&self.salt.to_le_bytes());
@@ -78,11 +78,11 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array(bytes, at))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
 

@@ -6,7 +6,8 @@
 //!
 //! - [`log`]: the traits that other rooms see. [`config`], [`error`]: what goes in, what can go wrong.
 //! - [`disk_log`]: [`DiskLog`], the log in a directory. [`cursor`]: [`CursorFile`], where a consumer without a database of its
-//!   own keeps its place. [`inspect`]: what lies in a directory, for the command line.
+//!   own keeps its place; [`journal`]: [`Journal`], where it keeps more than that. [`inspect`]: what lies in a directory, for
+//!   the command line.
 //! - [`disk`]: the calls that touch a disk, and the real one. [`sim`]: one that loses power on demand.
 //!
 //! Not here: what a batch means (`emberd-model`), who may append (`emberd-intake`), what a consumer does with a batch.
@@ -21,6 +22,7 @@ mod engine;
 pub mod error;
 mod format;
 pub mod inspect;
+pub mod journal;
 mod keeper;
 pub mod log;
 mod queue;
@@ -37,7 +39,8 @@ pub use config::{Config, Durability};
 pub use cursor::CursorFile;
 pub use disk::{Disk, RealDisk};
 pub use disk_log::DiskLog;
-pub use error::{AppendError, CursorError, OpenError, ReadError, SegmentId};
+pub use error::{AppendError, CursorError, JournalError, OpenError, ReadError, SegmentId};
+pub use journal::Journal;
 pub use log::{Appender, Appending, Entry, Log, Reader, Usage};
 pub use recovery::{Damage, Recovery};
 
