@@ -8,21 +8,25 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use emberd_model::TraceId;
 use emberd_model::cost::Prices;
+use emberd_model::ledger::{Fate, Reason, Tally};
 use emberd_model::rollup::{Contribution, Rollup};
 use emberd_model::row::{Row, row};
 use emberd_model::trace::TraceState;
+use emberd_model::{Offset, TraceId};
 use uuid::Uuid;
 
 use crate::Moment;
 use crate::fault::Fault;
 use crate::library::UNASSIGNED;
-use crate::record::{Recorded, Recording, Rootless, RootlessDone, Writer};
+use crate::record::{Booking, Recorded, Recording, Rootless, RootlessDone, Writer};
 use crate::text::{self, Name};
 use crate::tx::{Counted, Found, Key, Resolution, Resolved, Stored, Tx, Work};
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
+/// Why a span of a trace long quiet is left out, and one of a trace whose state cannot be read.
+const SETTLED: &str = "settled";
+const UNREADABLE: &str = "unreadable_state";
 /// Traces whose states are in memory at once: a state may have 256 KiB, and more in a statement gains nothing.
 const CHUNK: usize = 1_000;
 
@@ -39,7 +43,7 @@ impl Work for Recording {
             let found = tx.cursor(&self.consumer, &self.writer).await?;
             return Err(Fault::Cursor { expected: self.from, found });
         }
-        let mut recorded = Recorded { retries: attempt, ..Recorded::default() };
+        let mut recorded = Recorded { retries: attempt, tally: self.booked.clone(), ..Recorded::default() };
         let mut deltas = Deltas::default();
         let traces: Vec<TraceId> = self.states.keys().copied().collect();
         for traces in traces.chunks(CHUNK) {
@@ -47,8 +51,27 @@ impl Work for Recording {
             recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), &mut deltas).await?;
         }
         deltas.write(tx, &self.writer).await?;
+        let is_written = match &self.booking {
+            Booking::Write => true,
+            Booking::Tell => false,
+            Booking::Release(item) => {
+                let is_new = tx.release(&self.consumer, &self.writer, item).await?;
+                if !is_new {
+                    recorded.tally = Tally::default();
+                }
+                is_new
+            }
+        };
+        if is_written {
+            tx.set_origin(&self.consumer, &self.writer, signed(self.from), true).await?;
+            tx.put_ledger(&self.consumer, &self.writer, &recorded.tally).await?;
+        }
         Ok(recorded)
     }
+}
+
+fn signed(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 /// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.
@@ -76,11 +99,17 @@ impl Recording {
         let mut changed = Vec::with_capacity(traces.len());
         for &trace in traces {
             let Some(partial) = self.states.get(&trace) else { continue };
+            let spans = self.origins.spans(trace);
+            // Of a trace with more spans than are kept, a repeated one cannot be told from a new one.
+            let is_whole = !partial.has_dropped_spans();
             let Some(mut before) = stored.remove(&trace) else {
                 if settled.contains(&trace) {
                     recorded.late += 1;
+                    self.origins.book(trace, 0, &Fate::Shed(Reason::new(SETTLED)), &mut recorded.tally);
                 } else {
                     recorded.new += 1;
+                    let distinct = if is_whole { partial.spans() as u64 } else { spans };
+                    self.origins.book(trace, distinct, &Fate::Duplicate, &mut recorded.tally);
                     let stored = Stored {
                         trace,
                         version: 0,
@@ -96,8 +125,12 @@ impl Recording {
             };
             let Ok(mut state) = TraceState::decode(&before.state) else {
                 recorded.unreadable += 1;
+                self.origins.book(trace, 0, &Fate::Shed(Reason::new(UNREADABLE)), &mut recorded.tally);
                 continue;
             };
+            let is_whole = is_whole && !state.has_dropped_spans();
+            let unknown = if is_whole { state.unknown_of(partial) as u64 } else { spans };
+            self.origins.book(trace, unknown, &Fate::Duplicate, &mut recorded.tally);
             if state.merge(partial) {
                 recorded.merged += 1;
                 before.touched = touched;

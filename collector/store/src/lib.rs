@@ -32,5 +32,5 @@ mod tests;
 pub use config::Config;
 pub use error::{Error, RecordError};
 pub use moment::Moment;
-pub use record::{Recorded, Recording, Writer};
+pub use record::{Booking, Recorded, Recording, Writer};
 pub use store::Store;

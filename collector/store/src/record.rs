@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_model::cost::Prices;
+use emberd_model::ledger::{Origins, Tally};
 use emberd_model::trace::TraceState;
 use emberd_model::{Offset, TraceId, UnixNanos};
 
@@ -49,13 +50,33 @@ pub struct Recording {
     pub now: UnixNanos,
     /// What the spans of the stretch say, by trace.
     pub states: BTreeMap<TraceId, TraceState>,
+    /// Where the spans of those traces are booked.
+    pub origins: Origins,
+    /// What else became of spans, to be booked with them.
+    pub booked: Tally,
+    /// What is done with the tally that comes of both.
+    pub booking: Booking,
     /// What tokens cost.
     pub prices: Arc<Prices>,
 }
 
+/// What is done with the tally of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Booking {
+    /// It is written into the book, with the cursor.
+    #[default]
+    Write,
+    /// It is only told, in [`Recorded::tally`]: the cursor does not move yet, and the spans may come again.
+    Tell,
+    /// It is written unless it was for this quarantined item; the cursor stays.
+    Release(String),
+}
+
 /// What a recording did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
+    /// What became of its spans. Empty for an item that was released before.
+    pub tally: Tally,
     /// Traces not heard of before.
     pub new: u64,
     /// Traces known, of which it knew something new.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use emberd_model::ledger::{Book, Hour, Tally};
 use emberd_model::{Offset, UnixNanos};
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::publish::Publish;
 use crate::record::{Joined, Published, Recorded, Recording, Rootless, RootlessDone, Settled, Writer};
 use crate::sqlite::Sqlite;
 use crate::tx::Work;
-use crate::work::{GetCursor, MakePrompt, NotMade, SetCursor, Settle};
+use crate::work::{Begin, FoldLedger, ForgetRelease, GetCursor, MakePrompt, NotMade, ReadBook, Settle, Skip};
 
 /// Rows on a page at most.
 const PAGE_MAX: u32 = 500;
@@ -108,15 +109,32 @@ impl Store {
         Ok(self.run(work).await?)
     }
 
-    /// Sets a cursor that does not exist yet, and gives where it stands: `at`, or where it stood already. A missing cursor
-    /// counts as 0, so this is only needed where the log begins later.
-    pub async fn begin_at(&self, consumer: &str, writer: &Writer, at: Offset) -> Result<Offset, Error> {
-        self.set_cursor(consumer, writer, at, true).await
+    /// Begins a consumer's cursor and book at `at`, where it has none yet, and gives the book. A missing cursor counts as 0 for
+    /// [`Store::record`], so this is only needed where the log begins later.
+    pub async fn begin_at(&self, consumer: &str, writer: &Writer, at: Offset) -> Result<Book, Error> {
+        Ok(self.run(Begin { consumer: consumer.to_owned(), writer: writer.clone(), at }).await?)
     }
 
-    /// Moves a cursor, whatever it was: for a replay. Recording what was recorded before changes nothing.
-    pub async fn rewind(&self, consumer: &str, writer: &Writer, to: Offset) -> Result<(), Error> {
-        self.set_cursor(consumer, writer, to, false).await.map(drop)
+    /// What became of the spans that a consumer of a writer's log has passed; none if it never began.
+    pub async fn book(&self, consumer: &str, writer: &Writer) -> Result<Option<Book>, Error> {
+        Ok(self.run(ReadBook { consumer: consumer.to_owned(), writer: writer.clone() }).await?)
+    }
+
+    /// Moves a cursor over spans that the log does not have, and books them; or back to where the log ends, which takes nothing
+    /// out of the book. Gives the book after it.
+    pub async fn skip(&self, consumer: &str, writer: &Writer, to: Offset, booked: Tally) -> Result<Book, Error> {
+        Ok(self.run(Skip { consumer: consumer.to_owned(), writer: writer.clone(), to, booked }).await?)
+    }
+
+    /// Books hours before `horizon` together.
+    pub async fn fold_ledger(&self, consumer: &str, writer: &Writer, horizon: Hour) -> Result<(), Error> {
+        Ok(self.run(FoldLedger { consumer: consumer.to_owned(), writer: writer.clone(), horizon }).await?)
+    }
+
+    /// Forgets that a quarantined item was released, once its files are gone.
+    pub async fn forget_release(&self, consumer: &str, writer: &Writer, item: &str) -> Result<(), Error> {
+        let (consumer, item) = (consumer.to_owned(), item.to_owned());
+        Ok(self.run(ForgetRelease { consumer, writer: writer.clone(), item }).await?)
     }
 
     /// Applies a recording in one transaction: states, rows, rollups and cursor.
@@ -217,11 +235,6 @@ impl Store {
     /// How much there is.
     pub async fn counts(&self) -> Result<Counts, Error> {
         Ok(either!(self, backend => backend.counts().await)?)
-    }
-
-    async fn set_cursor(&self, consumer: &str, writer: &Writer, to: Offset, only_new: bool) -> Result<Offset, Error> {
-        let work = SetCursor { consumer: consumer.to_owned(), writer: writer.clone(), to, only_new };
-        Ok(self.run(work).await?)
     }
 
     pub(crate) async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {

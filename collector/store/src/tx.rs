@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use emberd_model::ledger::{Account, Fate, Hour, Tally};
 use emberd_model::rollup::{Contribution, Rollup, Window};
 use emberd_model::row::{Row, Status, Tokens};
 use emberd_model::{Offset, TraceId};
@@ -160,6 +161,27 @@ pub(crate) trait Tx: Send {
     /// Sets the cursor; where `only_new`, only if there is none.
     fn set_cursor(&mut self, consumer: &str, writer: &Writer, to: Offset, only_new: bool) -> impl Answer<()>;
 
+    /// Where a consumer of this writer's log began; none if it never began.
+    fn origin(&mut self, consumer: &str, writer: &Writer) -> impl Answer<Option<i64>>;
+
+    /// Sets where it began; where `only_new`, only if that is not known.
+    fn set_origin(&mut self, consumer: &str, writer: &Writer, origin: i64, only_new: bool) -> impl Answer<()>;
+
+    /// The lines of its book.
+    fn ledger(&mut self, consumer: &str, writer: &Writer) -> impl Answer<Vec<(Account, Fate, i64)>>;
+
+    /// Adds a tally to its book.
+    fn put_ledger(&mut self, consumer: &str, writer: &Writer, tally: &Tally) -> impl Answer<()>;
+
+    /// Books hours before `horizon` together.
+    fn fold_ledger(&mut self, consumer: &str, writer: &Writer, horizon: Hour) -> impl Answer<()>;
+
+    /// Notes that a quarantined item is decided, and says whether that is new.
+    fn release(&mut self, consumer: &str, writer: &Writer, item: &str) -> impl Answer<bool>;
+
+    /// Forgets an item whose files are gone.
+    fn forget_release(&mut self, consumer: &str, writer: &Writer, item: &str) -> impl Answer<()>;
+
     /// The stored states of these traces, in any order; where `lock`, held against other writers until the end.
     fn states(&mut self, traces: &[TraceId], lock: bool) -> impl Answer<Vec<Stored>>;
 
@@ -243,6 +265,14 @@ pub(crate) trait Tx: Send {
 
     /// Inserts a prompt.
     fn put_prompt(&mut self, prompt: &crate::library::Prompt) -> impl Answer<()>;
+}
+
+/// A line of a book, as its columns hold it: `project`, `fate`, `reason` in `texts`.
+pub(crate) fn line(hour: i64, texts: &[String; 3], spans: i64) -> Result<(Account, Fate, i64), Fault> {
+    let [project, word, reason] = texts;
+    let hour = u32::try_from(hour).map_err(|_| Fault::damaged("an hour of the ledger", hour))?;
+    let fate = Fate::parse(word, reason).ok_or_else(|| Fault::damaged("a fate of the ledger", word))?;
+    Ok((Account::new(Hour(hour), project), fate, spans))
 }
 
 /// The status of this name.

@@ -1,6 +1,7 @@
-//! The smaller works: cursors, settling, making a prompt.
+//! The smaller works: cursors and books, settling, making a prompt.
 
 use emberd_model::Offset;
+use emberd_model::ledger::{Book, Hour, Tally};
 
 use crate::Moment;
 use crate::fault::Fault;
@@ -24,20 +25,102 @@ impl Work for GetCursor {
     }
 }
 
-pub(crate) struct SetCursor {
+/// Begins where nothing was begun, and reads the book.
+pub(crate) struct Begin {
+    pub(crate) consumer: String,
+    pub(crate) writer: Writer,
+    pub(crate) at: Offset,
+}
+
+impl Work for Begin {
+    type Done = Book;
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Book, Fault> {
+        tx.set_cursor(&self.consumer, &self.writer, self.at, true).await?;
+        let at = tx.cursor(&self.consumer, &self.writer).await?.unwrap_or(self.at);
+        tx.set_origin(&self.consumer, &self.writer, signed(at), true).await?;
+        read(tx, &self.consumer, &self.writer, at).await
+    }
+}
+
+/// Reads a book.
+pub(crate) struct ReadBook {
+    pub(crate) consumer: String,
+    pub(crate) writer: Writer,
+}
+
+impl Work for ReadBook {
+    type Done = Option<Book>;
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Option<Book>, Fault> {
+        match tx.cursor(&self.consumer, &self.writer).await? {
+            Some(at) => read(tx, &self.consumer, &self.writer, at).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn read<T: Tx>(tx: &mut T, consumer: &str, writer: &Writer, at: Offset) -> Result<Book, Fault> {
+    let origin = tx.origin(consumer, writer).await?.unwrap_or(signed(at));
+    Ok(Book::of(origin, at, tx.ledger(consumer, writer).await?))
+}
+
+/// Moves a cursor over what the log does not have, or back to where the log ends.
+pub(crate) struct Skip {
     pub(crate) consumer: String,
     pub(crate) writer: Writer,
     pub(crate) to: Offset,
-    pub(crate) only_new: bool,
+    pub(crate) booked: Tally,
 }
 
-impl Work for SetCursor {
-    type Done = Offset;
+impl Work for Skip {
+    type Done = Book;
 
-    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Offset, Fault> {
-        tx.set_cursor(&self.consumer, &self.writer, self.to, self.only_new).await?;
-        Ok(tx.cursor(&self.consumer, &self.writer).await?.unwrap_or(self.to))
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Book, Fault> {
+        let at = tx.cursor(&self.consumer, &self.writer).await?.unwrap_or(self.to);
+        let mut origin = tx.origin(&self.consumer, &self.writer).await?.unwrap_or(signed(at));
+        if self.to < at {
+            origin += signed(self.to) - signed(at);
+        }
+        tx.set_cursor(&self.consumer, &self.writer, self.to, false).await?;
+        tx.set_origin(&self.consumer, &self.writer, origin, false).await?;
+        tx.put_ledger(&self.consumer, &self.writer, &self.booked).await?;
+        read(tx, &self.consumer, &self.writer, self.to).await
     }
+}
+
+/// Books hours long past together.
+pub(crate) struct FoldLedger {
+    pub(crate) consumer: String,
+    pub(crate) writer: Writer,
+    pub(crate) horizon: Hour,
+}
+
+impl Work for FoldLedger {
+    type Done = ();
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
+        tx.fold_ledger(&self.consumer, &self.writer, self.horizon).await
+    }
+}
+
+/// Forgets a released item.
+pub(crate) struct ForgetRelease {
+    pub(crate) consumer: String,
+    pub(crate) writer: Writer,
+    pub(crate) item: String,
+}
+
+impl Work for ForgetRelease {
+    type Done = ();
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
+        tx.forget_release(&self.consumer, &self.writer, &self.item).await
+    }
+}
+
+fn signed(offset: Offset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 pub(crate) struct Settle {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use emberd_model::ledger::{Account, Fate, Hour, Tally};
 use emberd_model::rollup::{Contribution, Rollup};
 use emberd_model::row::Tokens;
 use emberd_model::{Offset, TraceId};
@@ -23,7 +24,7 @@ use crate::fault::Fault;
 use crate::library::{Prompt, UNASSIGNED};
 use crate::record::Writer;
 use crate::text::without_nul;
-use crate::tx::{Buckets, Counted, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx};
+use crate::tx::{Buckets, Counted, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
 
 /// One for all emberds on a database: who publishes.
 const PUBLISHER_LOCK: i64 = 0x656d_6265_7264_0001;
@@ -90,6 +91,111 @@ impl Tx for PgTx<'_> {
         .execute(&mut *self.tx)
         .await
         .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn origin(&mut self, consumer: &str, writer: &Writer) -> Result<Option<i64>, Fault> {
+        sqlx::query_scalar("SELECT origin FROM emberd.origins WHERE consumer = $1 AND writer = $2")
+            .bind(consumer)
+            .bind(writer.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(fault)
+    }
+
+    async fn set_origin(&mut self, consumer: &str, writer: &Writer, origin: i64, only_new: bool) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO emberd.origins (consumer, writer, origin) VALUES ($1, $2, $3)
+             ON CONFLICT (consumer, writer) DO UPDATE SET origin = EXCLUDED.origin WHERE NOT $4",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(origin)
+        .bind(only_new)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn ledger(&mut self, consumer: &str, writer: &Writer) -> Result<Vec<(Account, Fate, i64)>, Fault> {
+        let rows: Vec<(i64, String, String, String, i64)> = sqlx::query_as(
+            "SELECT hour, project, fate, reason, spans FROM emberd.ledger WHERE consumer = $1 AND writer = $2",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.into_iter()
+            .map(|(hour, project, fate, reason, spans)| line(hour, &[project, fate, reason], spans))
+            .collect()
+    }
+
+    async fn put_ledger(&mut self, consumer: &str, writer: &Writer, tally: &Tally) -> Result<(), Fault> {
+        if tally.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<_> = tally.lines().collect();
+        sqlx::query(
+            "INSERT INTO emberd.ledger AS l (consumer, writer, hour, project, fate, reason, spans)
+             SELECT $1, $2, hour, project, fate, reason, spans
+             FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+                 AS t (hour, project, fate, reason, spans)
+             ON CONFLICT (consumer, writer, hour, project, fate, reason) DO UPDATE SET spans = l.spans + EXCLUDED.spans",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(lines.iter().map(|(account, ..)| i64::from(account.hour.0)).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(account, ..)| &*account.project).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, fate, _)| fate.words().0).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, fate, _)| fate.words().1).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., spans)| *spans).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn fold_ledger(&mut self, consumer: &str, writer: &Writer, horizon: Hour) -> Result<(), Fault> {
+        sqlx::query(
+            "WITH old AS (
+                 DELETE FROM emberd.ledger WHERE consumer = $1 AND writer = $2 AND hour > 0 AND hour < $3 RETURNING *
+             )
+             INSERT INTO emberd.ledger AS l (consumer, writer, hour, project, fate, reason, spans)
+             SELECT $1, $2, 0, project, fate, reason, sum(spans) FROM old GROUP BY project, fate, reason
+             ON CONFLICT (consumer, writer, hour, project, fate, reason) DO UPDATE SET spans = l.spans + EXCLUDED.spans",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(i64::from(horizon.0))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
+
+    async fn release(&mut self, consumer: &str, writer: &Writer, item: &str) -> Result<bool, Fault> {
+        let done = sqlx::query(
+            "INSERT INTO emberd.released (consumer, writer, item) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(consumer)
+        .bind(writer.as_str())
+        .bind(item)
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn forget_release(&mut self, consumer: &str, writer: &Writer, item: &str) -> Result<(), Fault> {
+        sqlx::query("DELETE FROM emberd.released WHERE consumer = $1 AND writer = $2 AND item = $3")
+            .bind(consumer)
+            .bind(writer.as_str())
+            .bind(item)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(fault)?;
         Ok(())
     }
 

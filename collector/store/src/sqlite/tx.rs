@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use emberd_model::ledger::{Account, Fate, Hour, Tally};
 use emberd_model::rollup::Rollup;
 use emberd_model::row::Tokens;
 use emberd_model::{Offset, TraceId};
@@ -17,7 +18,7 @@ use crate::fault::Fault;
 use crate::library::{Prompt, UNASSIGNED};
 use crate::record::Writer;
 use crate::text::without_nul;
-use crate::tx::{Buckets, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx};
+use crate::tx::{Buckets, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
 
 pub(super) struct SqliteTx<'a> {
     pub(super) connection: &'a mut Connection,
@@ -120,6 +121,77 @@ impl Tx for SqliteTx<'_> {
                  updated_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now') WHERE NOT ?4",
             params![consumer, writer.as_str(), to.0 as i64, only_new],
         )?;
+        Ok(())
+    }
+
+    async fn origin(&mut self, consumer: &str, writer: &Writer) -> Result<Option<i64>, Fault> {
+        self.prepare("SELECT origin FROM emberd_origins WHERE consumer = ?1 AND writer = ?2")?
+            .query_row(params![consumer, writer.as_str()], |row| row.get(0))
+            .optional()
+            .map_err(fault)
+    }
+
+    async fn set_origin(&mut self, consumer: &str, writer: &Writer, origin: i64, only_new: bool) -> Result<(), Fault> {
+        self.execute(
+            "INSERT INTO emberd_origins (consumer, writer, origin) VALUES (?1, ?2, ?3)
+             ON CONFLICT (consumer, writer) DO UPDATE SET origin = excluded.origin WHERE NOT ?4",
+            params![consumer, writer.as_str(), origin, only_new],
+        )?;
+        Ok(())
+    }
+
+    async fn ledger(&mut self, consumer: &str, writer: &Writer) -> Result<Vec<(Account, Fate, i64)>, Fault> {
+        self.all(
+            "SELECT hour, project, fate, reason, spans FROM emberd_ledger WHERE consumer = ?1 AND writer = ?2",
+            params![consumer, writer.as_str()],
+            |row| {
+                let texts: [String; 3] =
+                    [row.get(1).map_err(fault)?, row.get(2).map_err(fault)?, row.get(3).map_err(fault)?];
+                line(row.get(0).map_err(fault)?, &texts, row.get(4).map_err(fault)?)
+            },
+        )
+    }
+
+    async fn put_ledger(&mut self, consumer: &str, writer: &Writer, tally: &Tally) -> Result<(), Fault> {
+        let mut statement = self.prepare(
+            "INSERT INTO emberd_ledger (consumer, writer, hour, project, fate, reason, spans)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (consumer, writer, hour, project, fate, reason) DO UPDATE SET spans = spans + excluded.spans",
+        )?;
+        for (account, fate, spans) in tally.lines() {
+            let (word, reason) = fate.words();
+            let hour = i64::from(account.hour.0);
+            statement
+                .execute(params![consumer, writer.as_str(), hour, &*account.project, word, reason, spans])
+                .map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    async fn fold_ledger(&mut self, consumer: &str, writer: &Writer, horizon: Hour) -> Result<(), Fault> {
+        let params = params![consumer, writer.as_str(), i64::from(horizon.0)];
+        self.execute(
+            "INSERT INTO emberd_ledger (consumer, writer, hour, project, fate, reason, spans)
+             SELECT consumer, writer, 0, project, fate, reason, sum(spans) FROM emberd_ledger
+             WHERE consumer = ?1 AND writer = ?2 AND hour > 0 AND hour < ?3 GROUP BY project, fate, reason
+             ON CONFLICT (consumer, writer, hour, project, fate, reason) DO UPDATE SET spans = spans + excluded.spans",
+            params,
+        )?;
+        self.execute(
+            "DELETE FROM emberd_ledger WHERE consumer = ?1 AND writer = ?2 AND hour > 0 AND hour < ?3",
+            params,
+        )?;
+        Ok(())
+    }
+
+    async fn release(&mut self, consumer: &str, writer: &Writer, item: &str) -> Result<bool, Fault> {
+        let sql = "INSERT INTO emberd_released (consumer, writer, item) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        Ok(self.execute(sql, params![consumer, writer.as_str(), item])? == 1)
+    }
+
+    async fn forget_release(&mut self, consumer: &str, writer: &Writer, item: &str) -> Result<(), Fault> {
+        let sql = "DELETE FROM emberd_released WHERE consumer = ?1 AND writer = ?2 AND item = ?3";
+        self.execute(sql, params![consumer, writer.as_str(), item])?;
         Ok(())
     }
 

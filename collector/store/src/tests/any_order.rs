@@ -117,7 +117,7 @@ const WRITERS: [&str; 2] = ["log-1", "log-2"];
 
 async fn forget(db: &mut Db) {
     let mut sql = String::new();
-    for table in ["cursors", "trace_state", "rollups", "dirty", "published", "totals"] {
+    for table in ["cursors", "origins", "ledger", "trace_state", "rollups", "dirty", "published", "totals"] {
         let schema = if db.is_sqlite() { "emberd_" } else { "emberd." };
         sql += &format!("DELETE FROM {schema}{table};");
     }
@@ -226,5 +226,13 @@ async fn writers_at_once_lose_nothing(mut db: Db) {
         assert_eq!(check(&db).await, expected);
         let traces: BTreeSet<u64> = spans.iter().map(|span| span.trace).collect();
         assert_eq!(db.store.counts().await.unwrap().open_traces, traces.len() as i64);
+        // Each span is done on one account and repeated on the other, whoever was first.
+        let mut done = 0;
+        for log in ["log-1", "log-2"] {
+            let book = db.store.book("recorder", &Writer::new(log)).await.unwrap().unwrap_or_default();
+            assert!(book.is_balanced() && book.spans() == spans.len() as i64, "{book:?}");
+            done += book.total("done");
+        }
+        assert_eq!(done, spans.len() as u64);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use emberd_model::ledger::Tally;
 use emberd_model::{Offset, UnixNanos};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -82,7 +83,7 @@ async fn measure(mut db: Db) {
     for size in [100, 1_000, 5_000] {
         let recordings = recordings(size);
         let traces = recordings.iter().map(|recording| recording.states.len()).sum::<usize>() as f64;
-        db.store.rewind("recorder", &Writer::new(WRITER), Offset(0)).await.unwrap();
+        db.store.skip("recorder", &Writer::new(WRITER), Offset(0), Tally::default()).await.unwrap();
         // Connections and plans are there before.
         db.store.publish(NOW).await.unwrap();
         let pids = backends(&db).await;

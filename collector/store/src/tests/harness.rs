@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_model::cost::Prices;
+use emberd_model::ledger::Tally;
+use emberd_model::trace::Folded;
 use emberd_model::{Offset, UnixNanos};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -15,7 +17,7 @@ use uuid::Uuid;
 
 use super::spans::{self, Span};
 use crate::library::NewPrompt;
-use crate::{Config, RecordError, Recorded, Recording, Store, Writer};
+use crate::{Booking, Config, RecordError, Recorded, Recording, Store, Writer};
 
 /// 2026-11-21T12:34:56Z.
 pub(crate) const NOW: UnixNanos = UnixNanos(1_795_264_496_000_000_000);
@@ -116,9 +118,13 @@ impl Db {
 
     pub(crate) async fn record_at(&mut self, writer: &str, spans: &[Span], now: UnixNanos) -> Recorded {
         let recording = Recording { now, ..self.recording_of(writer, spans) };
-        let to = recording.to;
-        let recorded = self.store.record(recording).await.unwrap();
+        let (from, to) = (recording.from, recording.to);
+        let mut recorded = self.store.record(recording).await.unwrap();
+        let tally = std::mem::take(&mut recorded.tally);
+        assert_eq!(tally.spans() as u64, to.since(from), "{tally:?}");
         self.cursors.insert(writer.to_owned(), to);
+        let book = self.store.book("recorder", &Writer::new(writer)).await.unwrap().expect("it has begun");
+        assert!(book.is_balanced() && book.cursor() == to, "{book:?}");
         recorded
     }
 
@@ -192,13 +198,17 @@ impl Db {
 }
 
 pub(crate) fn recording(writer: &str, from: Offset, spans: &[Span]) -> Recording {
+    let Folded { states, origins } = spans::folded(spans);
     Recording {
         consumer: "recorder".to_owned(),
         writer: Writer::new(writer),
         from,
         to: from.plus(spans.len() as u64),
         now: NOW,
-        states: spans::states(spans),
+        states,
+        origins,
+        booked: Tally::default(),
+        booking: Booking::Write,
         prices: Arc::new(Prices::default()),
     }
 }

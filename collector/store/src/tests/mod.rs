@@ -6,6 +6,7 @@ mod any_order;
 mod cost;
 mod faults;
 mod harness;
+mod ledger;
 mod oracle;
 mod prompts;
 mod publishing;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use emberd_model::ledger::Tally;
 use emberd_model::{Offset, UnixNanos};
 use serde_json::Value;
 
@@ -230,11 +231,11 @@ async fn cursors_belong_to_a_consumer_and_a_log(db: Db) {
     let (one, other) = (Writer::new("one"), Writer::new("other"));
     let store = &db.store;
     assert_eq!(store.cursor("recorder", &one).await.unwrap(), None);
-    assert_eq!(store.begin_at("recorder", &one, Offset(40)).await.unwrap(), Offset(40));
-    assert_eq!(store.begin_at("recorder", &one, Offset(90)).await.unwrap(), Offset(40));
-    assert_eq!(store.begin_at("recorder", &other, Offset(5)).await.unwrap(), Offset(5));
-    store.rewind("recorder", &one, Offset(3)).await.unwrap();
-    store.rewind("archiver", &one, Offset(4)).await.unwrap();
+    assert_eq!(store.begin_at("recorder", &one, Offset(40)).await.unwrap().cursor(), Offset(40));
+    assert_eq!(store.begin_at("recorder", &one, Offset(90)).await.unwrap().cursor(), Offset(40));
+    assert_eq!(store.begin_at("recorder", &other, Offset(5)).await.unwrap().cursor(), Offset(5));
+    store.skip("recorder", &one, Offset(3), Tally::default()).await.unwrap();
+    store.skip("archiver", &one, Offset(4), Tally::default()).await.unwrap();
     assert_eq!(store.cursor("recorder", &one).await.unwrap(), Some(Offset(3)));
     assert_eq!(store.cursor("recorder", &other).await.unwrap(), Some(Offset(5)));
     assert_eq!(store.cursor("archiver", &one).await.unwrap(), Some(Offset(4)));

@@ -50,19 +50,19 @@ const EVERYTHING: &str = "
 async fn up_down_up(db: &Db) {
     let before = everything(db).await;
     let steps = db.store.migrate_status().await.unwrap();
-    assert!(steps.len() >= 5 && steps.iter().all(|step| !step.applied));
+    assert!(steps.len() >= 6 && steps.iter().all(|step| !step.applied));
     assert!(matches!(db.store.check_schema().await, Err(MigrateError::Older { applied: 0, .. })));
 
     let up = db.store.migrate_up().await.unwrap();
-    assert_eq!(up.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(up.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     db.store.check_schema().await.unwrap();
     assert_eq!(db.store.migrate_up().await.unwrap(), []);
     let first = everything(db).await;
 
     let down = db.store.migrate_down(3).await.unwrap();
-    assert_eq!(down.iter().map(|step| (step.version, step.applied)).collect::<Vec<_>>(), [(5, false), (4, false)]);
+    assert_eq!(down.iter().map(|step| (step.version, step.applied)).collect::<Vec<_>>(), [(6, false), (5, false), (4, false)]);
     match db.store.check_schema().await {
-        Err(MigrateError::Older { applied: 3, needed: 5 }) => {}
+        Err(MigrateError::Older { applied: 3, needed: 6 }) => {}
         other => panic!("{other:?}"),
     }
     assert!(matches!(db.store.migrate_down(77).await, Err(MigrateError::NoSuchStep { version: 77 })));
@@ -190,7 +190,7 @@ async fn a_failed_step_is_rolled_back(db: Db) {
     }
     db.sql(&format!("DROP TABLE {table}")).await.unwrap();
     assert_eq!(everything(&db).await, before);
-    assert_eq!(db.store.migrate_up().await.unwrap().len(), 3);
+    assert_eq!(db.store.migrate_up().await.unwrap().len(), 4);
 }
 
 super::on_both!(a_newer_schema_is_left_alone, a_changed_step_is_noticed, a_failed_step_is_rolled_back);

@@ -1,11 +1,9 @@
 //! Traces as an SDK would send them, in OTLP's JSON form, through the real fold.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use emberd_model::facts::Reading;
-use emberd_model::trace::{TraceState, fold};
-use emberd_model::{Batch, Flags, Offset, TraceId, UnixNanos, json};
+use emberd_model::trace::{Folded, fold_and_count};
+use emberd_model::{Batch, Flags, Offset, TraceId, json};
 use serde_json::{Value, json};
 
 use super::harness::NOW;
@@ -94,10 +92,10 @@ pub(crate) fn trace_id(trace: u64) -> TraceId {
     TraceId(scattered.to_be_bytes())
 }
 
-/// What a request with these spans says, by trace.
-pub(crate) fn states(spans: &[Span]) -> BTreeMap<TraceId, TraceState> {
+/// What a request with these spans says, by trace, and where they are booked.
+pub(crate) fn folded(spans: &[Span]) -> Folded {
     if spans.is_empty() {
-        return BTreeMap::new();
+        return Folded::default();
     }
     let otlp: Vec<Value> = spans.iter().map(Span::otlp).collect();
     let request =
@@ -106,10 +104,10 @@ pub(crate) fn states(spans: &[Span]) -> BTreeMap<TraceId, TraceState> {
     let batch = Batch {
         offset: Offset(0),
         spans: spans.len() as u32,
-        received_at: UnixNanos(0),
+        received_at: super::harness::NOW,
         key: 0,
         flags: Flags::default(),
         body: Bytes::from(body),
     };
-    fold([&batch], &Reading::default())
+    fold_and_count([&batch], &Reading::default())
 }

@@ -1,0 +1,3 @@
+DROP TABLE emberd.released;
+DROP TABLE emberd.origins;
+DROP TABLE emberd.ledger;
