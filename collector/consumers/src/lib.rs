@@ -3,11 +3,14 @@
 //! Promise: a consumer's cursor moves only over what it is done with, or has put into quarantine with the reason.
 //!
 //! - [`forwarder`]: batches to Phoenix or another OTLP endpoint. [`recorder`]: spans to rows and rollups.
-//! - [`quarantine`]: what cannot be delivered or recorded. [`progress`]: how far each is.
+//! - [`book`]: cursor and ledger of a consumer without a database, over [`moments`]. [`quarantine`]: what cannot be delivered or
+//!   recorded. [`progress`]: how far each is.
 //!
 //! Not here: the log (`emberd-log`), SQL (`emberd-store`), Phoenix's quirks (`emberd-phoenix`), who runs a consumer (the wiring).
 
+pub mod book;
 pub mod forwarder;
+pub mod moments;
 pub mod progress;
 pub mod quarantine;
 pub mod recorder;

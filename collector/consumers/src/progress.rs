@@ -1,8 +1,8 @@
 //! How far a consumer is, for the ledger, the status page and the metrics.
 //!
-//! Promise: at every moment `head = done + pending + quarantined + skipped`, in spans; nothing here is ever counted twice, as all of it
-//! follows from the cursor, which is durable elsewhere, and from two sums that only grow.
-//! Not here: the cursor itself (each consumer commits its own); what is in quarantine ([`crate::quarantine`]).
+//! Promise: at every moment `head = origin + done + duplicate + quarantined + shed + lost + pending`, in spans; all of it follows from
+//! the head and from the book, which moves with the durable cursor and is shown as it is stored.
+//! Not here: where cursor and book are stored ([`crate::book`], the recorder's database); what is in quarantine ([`crate::quarantine`]).
 //! Kept by: `tests::the_sums_always_meet_the_head`.
 
 use std::collections::BTreeMap;
@@ -11,14 +11,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use emberd_model::Offset;
+use emberd_model::ledger::{Book, Tally};
 use serde_json::{Map, Value, json};
 
 /// What the metrics of consumers are, for Prometheus; written once, before those of all consumers.
 pub const METRIC_HEADS: &str = "\
 # TYPE emberd_consumer_done_spans gauge
+# TYPE emberd_consumer_duplicate_spans gauge
 # TYPE emberd_consumer_pending_spans gauge
 # TYPE emberd_consumer_quarantined_spans gauge
-# TYPE emberd_consumer_skipped_spans gauge
+# TYPE emberd_consumer_shed_spans gauge
+# TYPE emberd_consumer_lost_spans gauge
+# TYPE emberd_ledger_aside_spans gauge
 # TYPE emberd_consumer_failing gauge
 # TYPE emberd_consumer_sent_spans gauge
 # TYPE emberd_consumer_resent_spans gauge
@@ -30,14 +34,13 @@ pub const METRIC_HEADS: &str = "\
 #[derive(Debug)]
 pub struct Progress {
     name: String,
-    cursor: AtomicU64,
+    /// What became of the spans behind the durable cursor, as it is stored.
+    book: Mutex<Book>,
     sent: Option<AtomicU64>,
     /// Whether a span is done only once it was seen at the far end.
     verifies: bool,
     resent: AtomicU64,
     mended: AtomicU64,
-    quarantined: AtomicU64,
-    skipped: AtomicU64,
     unpublished: AtomicBool,
     trouble: Mutex<Trouble>,
 }
@@ -56,13 +59,11 @@ impl Progress {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            cursor: AtomicU64::new(0),
+            book: Mutex::default(),
             sent: None,
             verifies: false,
             resent: AtomicU64::new(0),
             mended: AtomicU64::new(0),
-            quarantined: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
             unpublished: AtomicBool::new(false),
             trouble: Mutex::default(),
         }
@@ -83,15 +84,39 @@ impl Progress {
     /// Where the durable cursor stands.
     #[must_use]
     pub fn cursor(&self) -> Offset {
-        Offset(self.cursor.load(Relaxed))
+        self.locked().cursor()
     }
 
-    /// The durable cursor has moved.
-    pub fn passed(&self, cursor: Offset) {
-        self.cursor.store(cursor.0, Relaxed);
+    /// The book, as it is stored.
+    #[must_use]
+    pub fn book(&self) -> Book {
+        self.locked().clone()
+    }
+
+    /// Cursor and book are stored so.
+    pub fn stored(&self, book: Book) {
+        if let Some(sent) = &self.sent {
+            sent.fetch_max(book.cursor().0, Relaxed);
+        }
+        *self.locked() = book;
+    }
+
+    /// The durable cursor has moved, and what became of the spans that it passed is booked with it.
+    pub fn passed(&self, cursor: Offset, tally: &Tally) {
+        self.locked().book(cursor, tally);
         if let Some(sent) = &self.sent {
             sent.fetch_max(cursor.0, Relaxed);
         }
+    }
+
+    /// How far the far end has acknowledged, if there is one.
+    #[must_use]
+    pub fn sent_to(&self) -> Offset {
+        Offset(self.sent.as_ref().map_or(0, |sent| sent.load(Relaxed)))
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The far end said that it has everything below this.
@@ -109,16 +134,6 @@ impl Progress {
     /// Spans were changed in a copy before they went out.
     pub fn mended(&self, spans: u64) {
         self.mended.fetch_add(spans, Relaxed);
-    }
-
-    /// Spans were put into quarantine. At start: what is there already.
-    pub fn quarantined(&self, spans: u64) {
-        self.quarantined.fetch_add(spans, Relaxed);
-    }
-
-    /// Spans that the log no longer has, or has damaged.
-    pub fn skipped(&self, spans: u64) {
-        self.skipped.fetch_add(spans, Relaxed);
     }
 
     /// Whether readers do not see yet all that the cursor has passed.
@@ -151,29 +166,28 @@ impl Progress {
         self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Spans that it is done with, out of a log whose head is `head`.
-    fn done(&self) -> u64 {
-        let aside = self.quarantined.load(Relaxed) + self.skipped.load(Relaxed);
-        self.cursor().0.saturating_sub(aside)
-    }
-
-    /// Its part of the ledger.
+    /// Its part of the ledger, of a log whose head is `head`.
     #[must_use]
     pub fn ledger(&self, head: Offset) -> Value {
-        let (done, quarantined, skipped) = (self.done(), self.quarantined.load(Relaxed), self.skipped.load(Relaxed));
+        let book = self.book();
         let mut ledger = Map::new();
         if let Some(sent) = &self.sent {
-            ledger.insert("sent".into(), sent.load(Relaxed).saturating_sub(quarantined + skipped).into());
+            let aside = book.total("quarantined") + book.total("shed") + book.total("lost");
+            let sent = i64::try_from(sent.load(Relaxed)).unwrap_or(i64::MAX) - book.origin();
+            ledger.insert("sent".into(), u64::try_from(sent).unwrap_or(0).saturating_sub(aside).into());
             if self.verifies {
-                ledger.insert("verified".into(), done.into());
+                ledger.insert("verified".into(), (book.total("done") + book.total("duplicate")).into());
             }
             ledger.insert("resent".into(), self.resent.load(Relaxed).into());
             ledger.insert("mended".into(), self.mended.load(Relaxed).into());
         }
-        ledger.insert("done".into(), done.into());
-        ledger.insert("pending".into(), head.since(self.cursor()).into());
-        ledger.insert("quarantined".into(), quarantined.into());
-        ledger.insert("skipped".into(), skipped.into());
+        for word in WORDS {
+            ledger.insert(word.into(), book.total(word).into());
+        }
+        ledger.insert("pending".into(), head.since(book.cursor()).into());
+        ledger.insert("origin".into(), book.origin().into());
+        let reasons = ["quarantined", "shed", "lost"].map(|word| (word.to_owned(), json!(book.reasons(word))));
+        ledger.insert("reasons".into(), Value::Object(reasons.into_iter().collect()));
         if self.unpublished.load(Relaxed) {
             ledger.insert("unpublished".into(), true.into());
         }
@@ -187,18 +201,25 @@ impl Progress {
     /// Appends its metrics in Prometheus' text format; the caller writes the heads.
     pub fn metrics(&self, head: Offset, out: &mut String) {
         let name = &self.name;
+        let book = self.book();
         let mut line = |metric: &str, value: u64| {
             let _ = writeln!(out, "emberd_consumer_{metric}{{consumer=\"{name}\"}} {value}");
         };
-        line("done_spans", self.done());
-        line("pending_spans", head.since(self.cursor()));
-        line("quarantined_spans", self.quarantined.load(Relaxed));
-        line("skipped_spans", self.skipped.load(Relaxed));
+        for word in WORDS {
+            line(&format!("{word}_spans"), book.total(word));
+        }
+        line("pending_spans", head.since(book.cursor()));
         line("failing", u64::from(self.failing().is_some()));
         if let Some(sent) = &self.sent {
             line("sent_spans", sent.load(Relaxed));
             line("resent_spans", self.resent.load(Relaxed));
             line("mended_spans", self.mended.load(Relaxed));
+        }
+        for word in ["quarantined", "shed", "lost"] {
+            for (reason, spans) in book.reasons(word) {
+                let labels = format!("consumer=\"{name}\",fate=\"{word}\",reason=\"{reason}\"");
+                let _ = writeln!(out, "emberd_ledger_aside_spans{{{labels}}} {spans}");
+            }
         }
         for (class, count) in &self.trouble().failures {
             let _ = writeln!(out, "emberd_consumer_failures_total{{consumer=\"{name}\",class=\"{class}\"}} {count}");
@@ -206,30 +227,48 @@ impl Progress {
     }
 }
 
+/// What can become of a span.
+const WORDS: [&str; 5] = ["done", "duplicate", "quarantined", "shed", "lost"];
+
 #[cfg(test)]
 mod tests {
+    use emberd_model::ledger::{Account, Fate, Hour, Reason};
+
     use super::*;
 
-    /// Whatever happens to its spans, the parts add up to the head.
+    /// Whatever becomes of its spans, the parts add up to the head.
     #[test]
     fn the_sums_always_meet_the_head() {
         let progress = Progress::forwarding("phoenix", true);
-        let head = Offset(100);
-        let steps: [&dyn Fn(); 5] = [
+        progress.stored(Book::begin(Offset(10)));
+        let head = Offset(110);
+        let booked = |fates: &[(Fate, i64)]| {
+            let mut tally = Tally::default();
+            let account = Account::new(Hour(490_000), "shop");
+            fates.iter().for_each(|(fate, spans)| tally.add(&account, fate.clone(), *spans));
+            tally
+        };
+        let reason = |text| Reason::new(text);
+        let steps: [&dyn Fn(); 4] = [
             &|| progress.sent(Offset(60)),
-            &|| progress.passed(Offset(40)),
-            &|| progress.quarantined(3),
-            &|| progress.skipped(7),
-            &|| progress.passed(Offset(100)),
+            &|| progress.passed(Offset(40), &booked(&[(Fate::Done, 25), (Fate::Duplicate, 5)])),
+            &|| {
+                progress.passed(
+                    Offset(50),
+                    &booked(&[(Fate::Quarantined(reason("refused")), 3), (Fate::Lost(reason("damaged")), 7)]),
+                )
+            },
+            &|| progress.passed(Offset(110), &booked(&[(Fate::Shed(reason("share")), 50), (Fate::Done, 10)])),
         ];
         for step in steps {
             step();
             let ledger = progress.ledger(head);
             let part = |name: &str| ledger[name].as_u64().unwrap();
-            assert_eq!(part("done") + part("pending") + part("quarantined") + part("skipped"), 100, "{ledger}");
+            assert_eq!(WORDS.map(part).iter().sum::<u64>() + part("pending"), 100, "{ledger}");
             assert!(part("sent") >= part("verified"), "{ledger}");
             assert_eq!(Progress::forwarding("sink", false).ledger(head).get("verified"), None, "nobody verified that");
         }
+        assert_eq!(progress.ledger(head)["reasons"]["shed"], json!({ "share": 50 }));
     }
 
     #[test]

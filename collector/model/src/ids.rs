@@ -61,6 +61,26 @@ macro_rules! hex_id {
     };
 }
 
+impl TraceId {
+    /// A number that looks random, and is the same for this trace everywhere: the halves of the id (big endian), the second turned by
+    /// 32 bits, xored, and mixed as by MurmurHash3's 64-bit finalizer. So any part of all traces can be chosen without asking anyone.
+    #[must_use]
+    pub fn chance(self) -> u64 {
+        let half = |from: usize| u64::from_be_bytes(std::array::from_fn(|at| self.0[from + at]));
+        let mut mixed = half(0) ^ half(8).rotate_left(32);
+        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        mixed ^ (mixed >> 33)
+    }
+
+    /// Whether this trace is among the part `share` of all traces, from 0 to 1. A larger share holds all of a smaller one.
+    #[must_use]
+    pub fn is_in_share(self, share: f64) -> bool {
+        // 2^53 is as fine as a double is.
+        ((self.chance() >> 11) as f64) < share * (1_u64 << 53) as f64
+    }
+}
+
 hex_id!(TraceId, 16);
 hex_id!(SpanId, 8);
 
@@ -113,6 +133,22 @@ impl UnixNanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The numbers that other programs must come to, to choose the same traces.
+    #[test]
+    fn a_traces_chance_is_the_same_everywhere() {
+        let golden = [
+            ("00000000000000000000000000000001", 0xba3a_9e16_0a5f_1419),
+            ("938e78615ac854eae7e7384d1d4195e6", 0xc472_6f06_c0d3_e853),
+            ("ffffffffffffffffffffffffffffffff", 0x0000_0000_0000_0000),
+        ];
+        for (trace, chance) in golden {
+            let trace: TraceId = trace.parse().unwrap();
+            assert_eq!(trace.chance(), chance, "{trace} {:#x}", trace.chance());
+            let share = (chance >> 11) as f64 / (1_u64 << 53) as f64;
+            assert!(!trace.is_in_share(share) && trace.is_in_share(share + 1e-9));
+        }
+    }
 
     #[test]
     fn ids_survive_their_text() {

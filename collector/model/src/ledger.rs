@@ -26,6 +26,8 @@ pub use stored::Unreadable;
 pub const PROJECT: &str = "openinference.project.name";
 /// The project of a resource that names none, as in Phoenix.
 pub const DEFAULT_PROJECT: &str = "default";
+/// The project of spans that the log no longer has.
+pub const UNKNOWN_PROJECT: &str = "(unknown)";
 /// Where the spans of an hour's further projects are booked.
 pub const OTHER_PROJECTS: &str = "(other)";
 /// The hour under which hours older than [`HOURS_MAX`] are booked together.
@@ -66,10 +68,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of this project, its name cut to what a book keeps.
+    /// The account of this project, its name cut to what a book keeps, and without NUL, which not every book can hold.
     #[must_use]
     pub fn new(hour: Hour, project: &str) -> Self {
-        Self { hour, project: project[..project.floor_char_boundary(NAME_BYTES_MAX)].into() }
+        Self { hour, project: project[..project.floor_char_boundary(NAME_BYTES_MAX)].replace('\0', "\u{fffd}").into() }
     }
 
     /// The account of a batch's spans of this project.
@@ -171,6 +173,16 @@ impl Tally {
     /// What is in it.
     pub fn lines(&self) -> impl Iterator<Item = (&Account, &Fate, i64)> {
         self.0.iter().map(|((account, fate), spans)| (account, fate, *spans))
+    }
+
+    /// The same under the accounts that `book` has.
+    #[must_use]
+    pub fn settled(&self, book: &Book) -> Self {
+        let (mut book, mut settled) = (book.clone(), Self::default());
+        for ((account, fate), spans) in &self.0 {
+            settled.add(&book.place(account), fate.clone(), *spans);
+        }
+        settled
     }
 
     /// All its spans.
@@ -316,7 +328,8 @@ impl Book {
     }
 
     /// Hours before this are booked as [`EARLIER`].
-    fn horizon(&self) -> Hour {
+    #[must_use]
+    pub fn horizon(&self) -> Hour {
         let newest = self.lines.keys().next_back().map_or(EARLIER, |(account, _)| account.hour);
         Hour(newest.0.saturating_sub(HOURS_MAX))
     }
@@ -345,27 +358,81 @@ pub fn project_of<'a>(resource: &ResourceView<'a>) -> &'a str {
     named.filter_map(|attribute| attribute.value().as_str()).find(|name| !name.is_empty()).unwrap_or(DEFAULT_PROJECT)
 }
 
-/// The accounts of a batch's spans, in their order, each with how many spans follow one another under it.
-#[must_use]
-pub fn accounts_of(batch: &Batch) -> Vec<(Account, u64)> {
-    let mut runs: Vec<(Account, u64)> = Vec::new();
-    let (mut resource, mut left) = (None, u64::from(batch.spans));
-    for found in wire::spans(&batch.body).take(batch.spans as usize) {
-        left -= 1;
-        if resource != Some(found.resource.index) {
-            resource = Some(found.resource.index);
-            let account = Account::of(batch, project_of(&found.resource));
-            if runs.last().is_none_or(|(last, _)| *last != account) {
-                runs.push((account, 0));
-            }
+/// The accounts of some spans in their order, each with how many follow one another under it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runs(Vec<(Account, u64)>);
+
+impl Runs {
+    /// Those of a batch's spans.
+    #[must_use]
+    pub fn of(batch: &Batch) -> Self {
+        let (mut runs, mut left) = (Self::default(), u64::from(batch.spans));
+        for (resource, spans) in wire::resources(&batch.body) {
+            let spans = spans.min(left);
+            left -= spans;
+            runs.push(Account::of(batch, project_of(&resource)), spans);
         }
-        if let Some((_, spans)) = runs.last_mut() {
-            *spans += 1;
-        }
-    }
-    if left > 0 {
         // The log's word counts, whatever its bytes have become.
-        runs.push((Account::of(batch, DEFAULT_PROJECT), left));
+        runs.push(Account::of(batch, DEFAULT_PROJECT), left);
+        runs
     }
-    runs
+
+    fn push(&mut self, account: Account, spans: u64) {
+        match self.0.last_mut() {
+            _ if spans == 0 => {}
+            Some((last, known)) if *last == account => *known += spans,
+            _ => self.0.push((account, spans)),
+        }
+    }
+
+    /// Those of some of the spans.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<u64>) -> Self {
+        let (mut runs, mut at) = (Self::default(), 0);
+        for (account, spans) in &self.0 {
+            let (from, to) = (range.start.max(at), range.end.min(at + spans));
+            runs.push(account.clone(), to.saturating_sub(from));
+            at += spans;
+        }
+        runs
+    }
+
+    /// These, and `more` after them.
+    #[must_use]
+    pub fn with(mut self, more: &Self) -> Self {
+        more.iter().for_each(|(account, spans)| self.push(account.clone(), spans));
+        self
+    }
+
+    /// The account of the span at this place.
+    #[must_use]
+    pub fn at(&self, index: u64) -> Option<&Account> {
+        let mut left = index;
+        self.0.iter().find_map(|(account, spans)| match left.checked_sub(*spans) {
+            Some(more) => {
+                left = more;
+                None
+            }
+            None => Some(account),
+        })
+    }
+
+    /// How many spans there are.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        self.0.iter().map(|(_, spans)| spans).sum()
+    }
+
+    /// Each run.
+    pub fn iter(&self) -> impl Iterator<Item = (&Account, u64)> {
+        self.0.iter().map(|(account, spans)| (account, *spans))
+    }
+
+    /// The tally in which this became of all of them.
+    #[must_use]
+    pub fn tally(&self, fate: &Fate) -> Tally {
+        let mut tally = Tally::default();
+        self.iter().for_each(|(account, spans)| tally.add(account, fate.clone(), spans as i64));
+        tally
+    }
 }

@@ -67,7 +67,7 @@ pub enum Error {
 /// A span that Phoenix should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sought<'a> {
-    /// The project that it was sent for: see [`project_of`](crate::mend::project_of).
+    /// The project that it was sent for: see [`project_of`](emberd_model::ledger::project_of).
     pub project: &'a str,
     /// Its id.
     pub span: SpanId,

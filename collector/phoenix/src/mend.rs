@@ -22,6 +22,7 @@ mod tests;
 use std::fmt;
 
 use bytes::Bytes;
+use emberd_model::ledger::PROJECT;
 use emberd_model::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -35,9 +36,6 @@ pub const MENDED: &str = "emberd.mended";
 
 /// Before the key of an attribute that holds the original of a value that had to be cut down.
 pub const ORIGINAL: &str = "emberd.original.";
-
-/// The resource attribute that names the project which Phoenix files a span under.
-pub const PROJECT: &str = "openinference.project.name";
 
 /// Changes listed in [`MENDED`]; what is beyond is counted in a last entry.
 const LISTED_MAX: usize = 32;
@@ -245,14 +243,6 @@ fn mend_project(resource: &mut Resource) -> Vec<What> {
         }
     }
     wrong
-}
-
-/// The project that Phoenix files a resource's spans under, as it finds it: the first that is a text and not empty.
-#[must_use]
-pub fn project_of(resource: &emberd_model::wire::ResourceView<'_>) -> String {
-    let named = resource.attributes().filter(|attribute| attribute.key == PROJECT);
-    let name = named.filter_map(|attribute| attribute.value().as_str()).find(|name| !name.is_empty());
-    name.unwrap_or("default").to_owned()
 }
 
 fn as_text(value: &AnyValue) -> Option<&str> {

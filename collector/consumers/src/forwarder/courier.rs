@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use emberd_model::ledger::{Fate, Reason};
 use emberd_model::{Clock, Offset};
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -20,7 +21,10 @@ use super::load::{Load, Part};
 use super::transport::Transport;
 use super::{Config, Error, Key};
 use crate::Progress;
-use crate::quarantine::{Item, Quarantine};
+use crate::quarantine::{Item, Quarantine, booked};
+
+/// Why spans are in quarantine that the endpoint took its request without.
+const PARTIAL: &str = "partial_success";
 
 /// Tries before a span that an ill endpoint breaks on is taken to be the cause.
 const TRIES_ALONE: u32 = 3;
@@ -52,8 +56,8 @@ pub(super) struct Courier {
 /// How a load fared.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Delivered {
-    /// The offsets of the spans that are in quarantine instead.
-    pub(super) aside: Vec<Offset>,
+    /// The offsets of the spans that are in quarantine instead, and why.
+    pub(super) aside: Vec<(Offset, Reason)>,
     /// Whether the endpoint was busy or did not answer in between.
     pub(super) was_slow: bool,
 }
@@ -110,6 +114,10 @@ impl Courier {
         self.breaks.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -134,14 +142,20 @@ impl Courier {
             let (load, end) = self.send_until_it_ends(load, taken_before, &mut delivered).await;
             match end {
                 End::Taken(Taken { rejected: 0, said }) if said.is_empty() => {}
-                End::Taken(taken) => self.take_note(&load, taken).await,
+                End::Taken(taken) => {
+                    let rejected = self.take_note(&load, taken).await;
+                    // Which ones, the endpoint does not say.
+                    let some = load.offsets().take(rejected as usize);
+                    delivered.aside.extend(some.map(|at| (at, Reason::new(PARTIAL))));
+                }
                 End::Split => match load.halves() {
                     // The left half on top: spans go out in their order.
                     Ok([left, right]) => stack.extend([right, left]),
                     Err(single) => stack.push(single),
                 },
                 End::Bad(failure) => {
-                    delivered.aside.extend(load.parts.iter().map(|part| part.first));
+                    let reason = Reason::new(failure.class());
+                    delivered.aside.extend(load.offsets().map(|at| (at, reason.clone())));
                     self.put_aside(&load, load.spans, failure.class(), failure.said).await;
                     self.progress.succeeded();
                 }
@@ -235,16 +249,17 @@ impl Courier {
         (is_content && load.spans > 1) || self.transport.send(&Load::default()).await.is_ok()
     }
 
-    /// A success that was none for some spans, or that came with a warning. OTLP: never send those again.
-    async fn take_note(&self, load: &Load, taken: Taken) {
+    /// A success that was none for some spans, or that came with a warning. OTLP: never send those again. Says how many.
+    async fn take_note(&self, load: &Load, taken: Taken) -> u64 {
         let rejected = taken.rejected.min(load.spans);
         tracing::warn!(consumer = %self.consumer, rejected, of = load.spans, said = taken.said, "taken with a remark");
         if rejected > 0 {
             let answer = format!("{rejected} of {}, unknown which: {}", load.spans, taken.said);
             self.progress.failed("partial_success", &answer);
             self.progress.succeeded();
-            self.put_aside(load, rejected, "partial_success", answer).await;
+            self.put_aside(load, rejected, PARTIAL, answer).await;
         }
+        rejected
     }
 
     /// Puts a load into quarantine, `spans` of it being bad; however long the disk takes to let it.
@@ -261,16 +276,15 @@ impl Courier {
             reason: reason.to_owned(),
             answer,
             at_micros: self.clock.now().micros(),
+            accounts: booked(&load.tally(spans, &Fate::Done)),
+            retries: 0,
         };
         tracing::warn!(consumer = %self.consumer, offset = item.offset, spans, reason, answer = item.answer, "into quarantine");
         let mut failures = 0;
         loop {
             let (quarantine, item, body) = (self.quarantine.clone(), item.clone(), load.body());
             match tokio::task::spawn_blocking(move || quarantine.put(&item, &body)).await {
-                Ok(Ok(is_new)) => {
-                    self.progress.quarantined(if is_new { spans } else { 0 });
-                    return;
-                }
+                Ok(Ok(_is_new)) => return,
                 Ok(Err(error)) => self.progress.failed("quarantine", &error),
                 Err(error) => self.progress.failed("quarantine", &error),
             }

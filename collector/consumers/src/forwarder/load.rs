@@ -1,6 +1,7 @@
 //! What goes out in one request: batches' bytes end to end, which protobuf reads as one.
 
 use bytes::Bytes;
+use emberd_model::ledger::{Fate, Runs, Tally};
 use emberd_model::{Batch, Offset, SpanId, TraceId, wire};
 
 use super::outline::Outline;
@@ -13,11 +14,24 @@ pub(super) struct Part {
     pub(super) first: Offset,
     /// How many spans it holds, at least one.
     pub(super) spans: u64,
+    /// Where they are booked.
+    pub(super) accounts: Runs,
 }
 
 impl Part {
     pub(super) fn of(batch: &Batch) -> Self {
-        Self { body: batch.body.clone(), first: batch.offset, spans: u64::from(batch.spans) }
+        let (spans, accounts) = (u64::from(batch.spans), Runs::of(batch));
+        Self { body: batch.body.clone(), first: batch.offset, spans, accounts }
+    }
+
+    /// These stretches of it, each a part of its own.
+    pub(super) fn pieces(self, stretches: &[std::ops::Range<u64>]) -> Vec<Self> {
+        if stretches == [0..self.spans] {
+            return vec![self];
+        }
+        let outline = Outline::of(&self.body);
+        let pieces = stretches.iter().map(|run| self.piece(&outline, run.start as usize..run.end as usize));
+        pieces.filter(|piece| piece.spans > 0).collect()
     }
 
     /// The part cut into pieces of at most `bytes_max` and `spans_max`, where it is larger; a span that is larger alone stays
@@ -45,8 +59,9 @@ impl Part {
     /// Its spans from the one there to before that one.
     fn piece(&self, outline: &Outline, spans: std::ops::Range<usize>) -> Self {
         let first = self.first.plus(spans.start as u64);
+        let accounts = self.accounts.slice(spans.start as u64..spans.end as u64);
         let body = outline.framed(&self.body, spans.clone()).into();
-        Self { body, first, spans: spans.len() as u64 }
+        Self { body, first, spans: spans.len() as u64, accounts }
     }
 
     /// The ids of its spans, in order.
@@ -68,6 +83,21 @@ impl Load {
         self.bytes += part.body.len();
         self.spans += part.spans;
         self.parts.push(part);
+    }
+
+    /// The tally in which this became of its first `spans`.
+    pub(super) fn tally(&self, mut spans: u64, fate: &Fate) -> Tally {
+        let mut tally = Tally::default();
+        for part in &self.parts {
+            tally.merge(&part.accounts.slice(0..spans).tally(fate));
+            spans = spans.saturating_sub(part.spans);
+        }
+        tally
+    }
+
+    /// The offsets of its spans, in order.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.parts.iter().flat_map(|part| (0..part.spans).map(|index| part.first.plus(index)))
     }
 
     /// The bytes to send, in order.
@@ -115,18 +145,6 @@ impl From<Part> for Load {
     }
 }
 
-/// Lays parts end to end, in order, into loads of at most `bytes_max` where a part alone is not larger.
-pub(super) fn laid_end_to_end(parts: impl IntoIterator<Item = Part>, bytes_max: usize) -> Vec<Load> {
-    let mut loads: Vec<Load> = Vec::new();
-    for part in parts {
-        match loads.last_mut() {
-            Some(load) if load.bytes + part.body.len() <= bytes_max => load.push(part),
-            _ => loads.push(part.into()),
-        }
-    }
-    loads
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_part_is_cut_within_its_bounds() {
-        let part = Part { body: many_spans(1_000), first: Offset(7), spans: 1_000 };
+        let part = Part { body: many_spans(1_000), first: Offset(7), spans: 1_000, accounts: Runs::default() };
         for (bytes_max, spans_max) in [(10_000, 5_000), (1 << 20, 100), (1, 1), (1 << 20, 1_000)] {
             let pieces = part.clone().cut(bytes_max, spans_max);
             assert!(pieces.iter().all(|piece| piece.spans <= spans_max));
@@ -166,15 +184,5 @@ mod tests {
             assert_eq!(pieces.iter().map(|piece| piece.spans).sum::<u64>(), 1_000);
             assert!(pieces.windows(2).all(|pair| pair[0].first.plus(pair[0].spans) == pair[1].first));
         }
-    }
-
-    #[test]
-    fn loads_are_filled_in_order() {
-        let parts: Vec<_> = (0..10).map(|index| part(index, 1)).collect();
-        let size = parts[0].body.len();
-        let loads = laid_end_to_end(parts.clone(), 3 * size + 1);
-        assert_eq!(loads.iter().map(|load| load.spans).collect::<Vec<_>>(), [3, 3, 3, 1]);
-        assert!(loads.into_iter().flat_map(|load| load.parts).eq(parts));
-        assert_eq!(laid_end_to_end([part(0, 5)], 1).len(), 1, "what is too large goes alone");
     }
 }

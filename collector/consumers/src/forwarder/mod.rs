@@ -7,7 +7,8 @@
 //!
 //! - `courier`: one load to its endpoint, through retries, halving and quarantine. `answer`: what answers mean. `circuit`: when to
 //!   knock again. `transport`: the wire.
-//! - `load`, over `outline`: batches' bytes laid end to end, and cut, without being decoded.
+//! - `source`: the log, cursor and book. `feed`: what is made of it, [`choice`] included. `load`, over `outline`: batches' bytes laid
+//!   end to end, and cut, without being decoded. `release`: quarantined spans, decided about.
 //! - `plain`: the order of things for an endpoint whose word is enough. `verified`, over `window`: for Phoenix, whose word is not.
 //!
 //! Not here: what Phoenix needs changed in a span, and how it is asked what it holds (`emberd-phoenix`); the log's side of reading.
@@ -15,11 +16,15 @@
 //! Kept by: `tests/`, against endpoints that fail on purpose; `consumers/tests/phoenix.rs`, against the real Phoenix.
 
 mod answer;
+pub mod choice;
 mod circuit;
 mod courier;
+mod feed;
 mod load;
 mod outline;
 mod plain;
+mod release;
+mod source;
 mod transport;
 mod verified;
 mod window;
@@ -28,18 +33,21 @@ mod window;
 mod tests;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use emberd_log::{CursorError, CursorFile, ReadError, Reader};
-use emberd_model::{Batch, Clock, Flags, Offset};
-use tokio::time::Instant;
+use emberd_log::Reader;
+use emberd_log::disk::Disk;
+use emberd_model::{Clock, Offset};
 use tokio_util::sync::CancellationToken;
 
+use self::choice::Chooser;
 pub use self::circuit::Backoff;
 use self::courier::Courier;
-use self::load::Part;
+use self::source::Source;
 use crate::Progress;
+use crate::book::BookFile;
 use crate::quarantine::Quarantine;
 
 /// What Phoenix takes over gRPC in one message, less what a message has around it.
@@ -149,6 +157,8 @@ pub struct Config {
     pub stop_within: Duration,
     /// Set where the endpoint is a Phoenix.
     pub phoenix: Option<PhoenixConfig>,
+    /// What the endpoint gets when it cannot keep up; none: everything, for ever.
+    pub choice: Option<choice::Config>,
 }
 
 impl Config {
@@ -168,6 +178,7 @@ impl Config {
             patience: Duration::from_secs(60),
             stop_within: Duration::from_secs(2),
             phoenix: None,
+            choice: None,
         }
     }
 
@@ -211,9 +222,9 @@ pub enum Error {
     /// The API key is not one line of text.
     #[error("the api key is not one line of text")]
     KeyText,
-    /// The cursor file cannot be read.
-    #[error("cannot read the cursor")]
-    Cursor(#[from] CursorError),
+    /// Cursor and book cannot be read.
+    #[error("cannot read cursor and book")]
+    Book(#[from] crate::book::Error),
     /// The quarantine cannot be read.
     #[error("cannot read the quarantine")]
     Quarantine(#[source] std::io::Error),
@@ -225,25 +236,36 @@ pub struct Forwarder {
     source: Source,
     courier: Arc<Courier>,
     /// Set where what was sent is read back.
-    client: Option<emberd_phoenix::Client>,
+    client: Option<Arc<emberd_phoenix::Client>>,
+}
+
+/// Where a forwarder keeps what it must find again.
+pub struct Files {
+    /// The disk of cursor and book.
+    pub disk: Arc<dyn Disk>,
+    /// Their directory.
+    pub dir: PathBuf,
+    /// Where spans go that cannot be delivered.
+    pub quarantine: Quarantine,
 }
 
 impl Forwarder {
-    /// A forwarder that goes on where the cursor file says; without one, where `reader` stands. `passed` hears of each durable
-    /// cursor, for the log to know what may go. Starts nothing: see [`Forwarder::run`].
+    /// A forwarder that goes on where its book says; without one, where `reader` stands. `passed` hears of each durable cursor, for
+    /// the log to know what may go; `pressure` says what part of the log's budget the spans behind an offset take. Starts nothing:
+    /// see [`Forwarder::run`].
     ///
     /// # Errors
-    /// On an address, a key or a file that cannot be used. An endpoint that does not answer is no error.
+    /// On an address, a key or a file that cannot be used. An endpoint that does not answer is no error, nor is a book that is
+    /// damaged: everything that the log still holds is sent again then.
     pub fn new(
         config: Config,
         reader: Box<dyn Reader>,
-        cursor: CursorFile,
-        quarantine: Quarantine,
+        files: Files,
         clock: Arc<dyn Clock>,
         progress: Arc<Progress>,
         passed: impl Fn(Offset) + Send + Sync + 'static,
+        pressure: impl Fn(Offset) -> f64 + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        progress.quarantined(quarantine.spans(&config.name).map_err(Error::Quarantine)?);
         let client = match &config.phoenix {
             Some(phoenix) if phoenix.verify => Some(emberd_phoenix::Client::new(&phoenix.url, config.timeout)?),
             _ => None,
@@ -251,9 +273,26 @@ impl Forwarder {
         if let (Some(client), Some(key)) = (&client, &config.key) {
             client.set_key(Some(&key.read()?))?;
         }
-        let courier = Arc::new(Courier::new(&config, quarantine, progress.clone(), clock)?);
-        let source = Source::new(reader, cursor, progress, Box::new(passed))?;
-        Ok(Self { config, source, courier, client })
+        let Files { disk, dir, quarantine } = files;
+        let mut file = match BookFile::open(disk.clone(), &dir, &config.name, reader.position()) {
+            // What is repeated does no harm; what is skipped would.
+            Err(error) if error.is_damage() => {
+                tracing::error!(consumer = config.name, %error, "everything that the log still holds is sent again");
+                progress.failed("cursor", &error);
+                BookFile::begin_anew(disk, &dir, &config.name, reader.position())?
+            }
+            opened => opened?,
+        };
+        if let Some(item) = &file.stored().released {
+            // It was booked, and a crash may have kept its files from going.
+            quarantine.remove(&config.name, item).map_err(Error::Quarantine)?;
+        }
+        let decisions = file.decisions();
+        let chooser = config.choice.clone().map(|choice| Chooser::new(choice, &decisions));
+        let courier = Arc::new(Courier::new(&config, quarantine, progress.clone(), clock.clone())?);
+        let (passed, pressure) = (Box::new(passed), Box::new(pressure));
+        let source = Source::new(source::Parts { reader, file, clock, chooser, pressure, progress, passed });
+        Ok(Self { config, source, courier, client: client.map(Arc::new) })
     }
 
     /// Forwards until `stop`, or until the log is sealed and everything in it has been delivered.
@@ -267,150 +306,4 @@ impl Forwarder {
             None => plain::run(&config, source, &courier, stop).await,
         }
     }
-}
-
-/// The log as a forwarder sees it, and its place in there.
-struct Source {
-    reader: Box<dyn Reader>,
-    cursor: Arc<CursorFile>,
-    /// The cursor that is on disk.
-    durable: Offset,
-    /// Where it may move to.
-    reached: Offset,
-    stored_at: Instant,
-    progress: Arc<Progress>,
-    passed: Box<dyn Fn(Offset) + Send + Sync>,
-}
-
-/// What the log gave.
-enum Read {
-    Batches(Vec<Batch>),
-    /// Nothing more will come.
-    Sealed,
-    /// Something was wrong; try again.
-    Again,
-}
-
-impl Source {
-    fn new(
-        mut reader: Box<dyn Reader>,
-        cursor: CursorFile,
-        progress: Arc<Progress>,
-        passed: Box<dyn Fn(Offset) + Send + Sync>,
-    ) -> Result<Self, Error> {
-        match cursor.load() {
-            Ok(Some(cursor)) => reader.seek(cursor),
-            Ok(None) => {}
-            // What is repeated does no harm; what is skipped would.
-            Err(error @ CursorError::Corrupt { .. }) => {
-                tracing::error!(%error, "everything that the log still holds is sent again");
-                progress.failed("cursor", &error);
-                reader.seek(Offset(0));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let durable = reader.position();
-        progress.passed(durable);
-        passed(durable);
-        let (cursor, stored_at) = (Arc::new(cursor), Instant::now());
-        Ok(Self { reader, cursor, durable, reached: durable, stored_at, progress, passed })
-    }
-
-    /// Reads on. Cancel-safe.
-    async fn next(&mut self, bytes_max: usize) -> Read {
-        let error = match self.reader.next(bytes_max).await {
-            Ok(batches) if batches.is_empty() => return Read::Sealed,
-            Ok(batches) => return Read::Batches(batches),
-            Err(error) => error,
-        };
-        tracing::error!(%error, "spans cannot be read from the log");
-        match &error {
-            ReadError::Gone { asked, tail } => {
-                self.progress.failed("gone", &error);
-                self.progress.skipped(tail.since(*asked));
-                self.reader.seek(*tail);
-            }
-            ReadError::Ahead { head, .. } => {
-                self.progress.failed("ahead", &error);
-                self.reader.seek(*head);
-                (self.durable, self.reached) = (*head, *head);
-                self.progress.passed(*head);
-            }
-            ReadError::Damaged { from, to } => {
-                self.progress.failed("damaged", &error);
-                self.progress.skipped(to.since(*from));
-            }
-            ReadError::Disk { .. } => {
-                self.progress.failed("disk", &error);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-        Read::Again
-    }
-
-    /// Everything before `cursor` is done.
-    fn reach(&mut self, cursor: Offset) {
-        self.reached = self.reached.max(cursor);
-    }
-
-    /// Whether the durable cursor is behind.
-    fn is_behind(&self) -> bool {
-        self.reached != self.durable
-    }
-
-    /// Waits until it is time to move the durable cursor: not with each load, as the disk is the log's first of all. What a
-    /// crash makes us send twice is what was sent in that time.
-    fn due(&self) -> impl Future<Output = ()> + use<> {
-        tokio::time::sleep_until(self.stored_at + CURSOR_EVERY)
-    }
-
-    /// Moves the durable cursor. A disk that does not let it is tried again later.
-    async fn store(&mut self) {
-        self.stored_at = Instant::now();
-        if !self.is_behind() {
-            return;
-        }
-        let (file, cursor) = (self.cursor.clone(), self.reached);
-        match tokio::task::spawn_blocking(move || file.store(cursor)).await {
-            Ok(Ok(())) => {
-                self.durable = cursor;
-                self.progress.passed(cursor);
-                (self.passed)(cursor);
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the cursor does not move");
-                self.progress.failed("cursor", &error);
-            }
-            Err(error) => self.progress.failed("cursor", &error),
-        }
-    }
-}
-
-/// How often a cursor is made durable.
-const CURSOR_EVERY: Duration = Duration::from_millis(250);
-
-/// The part of a load that a batch becomes: its own bytes, unless it is for Phoenix and must be mended.
-async fn prepared(batch: &Batch, for_phoenix: bool, courier: &Courier) -> Part {
-    let part = Part::of(batch);
-    if !for_phoenix || !batch.flags.has(Flags::MEND) {
-        return part;
-    }
-    let mended = match emberd_phoenix::mend(&batch.body) {
-        Ok(mended) => mended,
-        Err(error) => {
-            tracing::error!(offset = %batch.offset, %error, "a batch of the log cannot be decoded");
-            return part;
-        }
-    };
-    if mended.changed {
-        let mut spans: Vec<_> = mended.marks.iter().map(|mark| mark.span).collect();
-        spans.dedup();
-        courier.progress().mended(spans.len() as u64);
-    }
-    let left_out = mended.unforwardable.len() as u64;
-    if left_out > 0 {
-        let reason = mended.unforwardable[0].reason.to_owned();
-        courier.put_aside(&part.clone().into(), left_out, "unforwardable", reason).await;
-    }
-    Part { body: mended.body, spans: part.spans - left_out.min(part.spans), ..part }
 }

@@ -11,7 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use emberd_model::{Offset, SpanId, TraceId};
+use emberd_model::ledger::{Fate, Reason, Tally};
+use emberd_model::{SpanId, TraceId};
 use emberd_phoenix::Sought;
 use emberd_phoenix::client::{self, Client};
 use futures_util::future::BoxFuture;
@@ -19,9 +20,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::{Courier, Delivered};
+use super::feed::Feed;
 use super::load::{Load, Part};
+use super::release::Releases;
+use super::source::Source;
 use super::window::{Parcel, Ref, Wanted, Window};
-use super::{Config, PhoenixConfig, Read, Source, prepared};
+use super::{Config, PhoenixConfig};
 
 /// Spans in one request: Phoenix decodes them before it answers, 1 to 2 ms each when it is busy.
 const LOAD_SPANS_MAX: u64 = 256;
@@ -56,15 +60,13 @@ pub(super) struct Verified {
     phoenix: PhoenixConfig,
     source: Source,
     courier: Arc<Courier>,
-    client: Client,
+    client: Arc<Client>,
     window: Window,
-    /// Pieces of batches that are read, each with the offset behind it.
-    ready: VecDeque<(Part, Offset)>,
+    feed: Feed,
     /// Loads to be sent again, before anything new.
     again: VecDeque<(Load, Vec<Ref>)>,
     pace: usize,
     look: Look,
-    sealed: bool,
 }
 
 /// When Phoenix is asked next, and for how much.
@@ -86,28 +88,31 @@ enum Outgoing {
 type Sending = BoxFuture<'static, (Outgoing, u64, Delivered)>;
 
 impl Verified {
-    pub(super) fn new(config: Config, source: Source, courier: Arc<Courier>, client: Client) -> Self {
+    pub(super) fn new(config: Config, source: Source, courier: Arc<Courier>, client: Arc<Client>) -> Self {
         let phoenix = config.phoenix.clone().unwrap_or_else(|| PhoenixConfig::at(""));
         let window = Window::new(phoenix.grace, phoenix.idle_grace);
         let now = Instant::now();
         let look = Look { at: now, every: LOOK_MIN, last: now, rate: 0.0, failures: 0 };
-        let (ready, again) = Default::default();
+        let feed = Feed::new(courier.clone(), true, LOAD_SPANS_MAX);
         let pace = PACE_FIRST.min(phoenix.unverified_spans_max.max(1));
-        Self { config, phoenix, source, courier, client, window, ready, again, pace, look, sealed: false }
+        Self { config, phoenix, source, courier, client, window, feed, again: VecDeque::new(), pace, look }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut releases = Releases::new(&self.config.name, self.courier.clone(), Some(self.client.clone()));
         let mut sending: Option<Sending> = None;
         let mut stop_at: Option<Instant> = None;
         loop {
             if sending.is_none() && stop_at.is_none() {
+                self.feed.fill(&mut self.source).await;
                 sending = self.next_load();
             }
             let idle = sending.is_none() && self.window.waiting() == 0;
-            if idle && (stop_at.is_some() || (self.sealed && self.ready.is_empty() && self.again.is_empty())) {
+            if idle && (stop_at.is_some() || (self.feed.is_at_end() && self.again.is_empty())) {
                 break;
             }
-            let wants_more = !self.sealed && stop_at.is_none() && self.ready.is_empty() && self.room() > 0;
+            let wants_read = stop_at.is_none() && self.room() > 0 && self.feed.wants_read(&self.source);
+            let hold_until = self.feed.hold_until(&self.source);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if stop_at.is_none() => stop_at = Some(Instant::now() + self.config.stop_within),
@@ -118,7 +123,9 @@ impl Verified {
                 }
                 () = tokio::time::sleep_until(self.look.at), if self.window.waiting() > 0 => self.look().await,
                 () = self.source.due(), if self.source.is_behind() => self.source.store().await,
-                read = self.source.next(self.courier.bytes_max()), if wants_more => self.take_in(read).await,
+                read = self.source.next(self.courier.bytes_max()), if wants_read => self.feed.take_in(read, &mut self.source).await,
+                () = tokio::time::sleep_until(hold_until), if wants_read => self.feed.hurry(&mut self.source).await,
+                tried = releases.next(), if stop_at.is_none() => releases.settle(tried, &mut self.source).await,
             }
         }
         self.source.store().await;
@@ -128,22 +135,6 @@ impl Verified {
     fn room(&self) -> usize {
         let full = self.window.bytes() >= WINDOW_BYTES_MAX && self.window.waiting() > 0;
         if full { 0 } else { self.pace.saturating_sub(self.window.waiting()) }
-    }
-
-    async fn take_in(&mut self, read: Read) {
-        let batches = match read {
-            Read::Batches(batches) => batches,
-            Read::Sealed => return self.sealed = true,
-            Read::Again => return,
-        };
-        for batch in &batches {
-            let part = prepared(batch, true, &self.courier).await;
-            // A batch that is cut counts as passed with its last piece: a position inside a batch is read as its beginning.
-            let mut pieces = part.cut(self.courier.bytes_max(), LOAD_SPANS_MAX);
-            let last = pieces.pop();
-            self.ready.extend(pieces.into_iter().map(|piece| (piece, batch.offset)));
-            self.ready.extend(last.map(|piece| (piece, batch.end())));
-        }
     }
 
     /// The next load, on its way.
@@ -169,18 +160,30 @@ impl Verified {
         if room == 0 {
             return None;
         }
-        let (first, mut end) = self.ready.pop_front()?;
-        let mut load = Load::from(first);
         let spans_max = LOAD_SPANS_MAX.min(room);
-        while let Some((part, _)) = self.ready.front()
-            && load.spans + part.spans <= spans_max
-            && load.bytes + part.body.len() <= self.courier.bytes_max()
-            && let Some((part, behind)) = self.ready.pop_front()
+        let (mut load, mut end, mut aside) = (Load::default(), None, Tally::default());
+        while let Some(piece) = self.feed.pieces.front()
+            && piece.part.as_ref().is_none_or(|part| self.fits(&load, part, spans_max))
+            && let Some(piece) = self.feed.pieces.pop_front()
         {
-            load.push(part);
-            end = behind;
+            piece.part.into_iter().for_each(|part| load.push(part));
+            end = Some(piece.end);
+            aside.merge(&piece.aside);
         }
-        Some(Parcel::new(load, end))
+        let parcel = Parcel::new(load, end?, aside);
+        if parcel.load().spans > 0 {
+            return Some(parcel);
+        }
+        // Nothing of it is sent: it waits its turn among what is, for the cursor's sake.
+        self.window.sent(parcel, &[], self.courier.breaks(), Instant::now());
+        self.move_on();
+        None
+    }
+
+    /// Whether a part may go with a load; the first always may.
+    fn fits(&self, load: &Load, part: &Part, spans_max: u64) -> bool {
+        load.spans == 0
+            || (load.spans + part.spans <= spans_max && load.bytes + part.body.len() <= self.courier.bytes_max())
     }
 
     fn sent(&mut self, outgoing: Outgoing, breaks: u64, delivered: &Delivered) {
@@ -207,8 +210,8 @@ impl Verified {
     }
 
     fn move_on(&mut self) {
-        if let Some(end) = self.window.settled_to() {
-            self.source.reach(end);
+        if let Some((end, tally)) = self.window.settled_to() {
+            self.source.reach(end, &tally);
         }
     }
 
@@ -270,7 +273,7 @@ impl Verified {
         for Wanted { at, trace, span, .. } in missing {
             match found.get(&span) {
                 // Its trace was filed under another project, or moved there.
-                Some(under) if *under == trace => self.window.settle(at),
+                Some(under) if *under == trace => self.window.settle(at, Fate::Done),
                 Some(under) => {
                     let answer = format!("phoenix holds this span id under trace {under}");
                     self.put_aside(at, "phoenix_id_collision", &answer).await;
@@ -289,7 +292,7 @@ impl Verified {
         if let Some(load) = self.window.alone(at) {
             self.courier.put_aside(&load, 1, reason, answer.to_owned()).await;
         }
-        self.window.settle(at);
+        self.window.settle(at, Fate::Quarantined(Reason::new(reason)));
     }
 
     fn look_failed(&mut self, error: &client::Error) {

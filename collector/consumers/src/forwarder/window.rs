@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use emberd_model::ledger::{Fate, Reason, Tally, project_of};
 use emberd_model::{Offset, SpanId, TraceId, wire};
 use tokio::time::Instant;
 
@@ -47,6 +48,8 @@ struct Sight {
     /// How often it was found missing for want of better knowledge: each time it is waited for twice as long.
     waits: u32,
     state: State,
+    /// What became of it, once it is settled.
+    fate: Fate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +76,18 @@ pub(super) struct Parcel {
     open: usize,
     /// Where the cursor may move to once this parcel and all before it are settled.
     end: Offset,
+    /// What became of spans up to there that are not in it.
+    aside: Tally,
 }
 
 impl Parcel {
-    pub(super) fn new(load: Load, end: Offset) -> Self {
+    pub(super) fn new(load: Load, end: Offset, aside: Tally) -> Self {
         let mut sights = Vec::with_capacity(load.spans as usize);
         for (number, part) in load.parts.iter().enumerate() {
             let mut project: (Option<u32>, Arc<str>) = (None, Arc::from(""));
             for (index, found) in wire::spans(&part.body).enumerate() {
                 if project.0 != Some(found.resource.index) {
-                    let name = emberd_phoenix::mend::project_of(&found.resource);
+                    let name = project_of(&found.resource);
                     project = (Some(found.resource.index), name.into());
                 }
                 sights.push(Sight {
@@ -95,14 +100,33 @@ impl Parcel {
                     blamed: 0,
                     waits: 0,
                     state: State::Outgoing,
+                    fate: Fate::Done,
                 });
             }
         }
-        Self { load, open: sights.len(), sights, end }
+        Self { load, open: sights.len(), sights, end, aside }
     }
 
     pub(super) fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// What became of all spans up to its end.
+    fn tally(&self) -> Tally {
+        let mut tally = self.aside.clone();
+        for (number, part) in self.load.parts.iter().enumerate() {
+            let mut left = part.accounts.spans();
+            for sight in self.sights.iter().filter(|sight| sight.part == number) {
+                if let Some(account) = part.accounts.at(sight.index as u64) {
+                    tally.add(account, sight.fate.clone(), 1);
+                    left -= 1;
+                }
+            }
+            // Spans that cannot be read went out with the others, and nobody can look for them.
+            let spans = part.accounts.spans();
+            tally.merge(&part.accounts.slice(spans - left..spans).tally(&Fate::Done));
+        }
+        tally
     }
 
     fn offset(&self, sight: &Sight) -> Offset {
@@ -122,7 +146,8 @@ impl Parcel {
         let body = outline.framed(&part.body, sight.index..sight.index + count).into();
         let mended = emberd_phoenix::mend(&body).ok().filter(|mended| mended.unforwardable.is_empty());
         let body = mended.map_or(body, |mended| mended.body);
-        Part { body, first: self.offset(sight), spans: count as u64 }
+        let accounts = part.accounts.slice(sight.index as u64..(sight.index + count) as u64);
+        Part { body, first: self.offset(sight), spans: count as u64, accounts }
     }
 }
 
@@ -201,11 +226,12 @@ impl Window {
     }
 
     /// Takes in a parcel that Phoenix has acknowledged, but for the spans in `aside`.
-    pub(super) fn sent(&mut self, mut parcel: Parcel, aside: &[Offset], breaks: u64, now: Instant) {
+    pub(super) fn sent(&mut self, mut parcel: Parcel, aside: &[(Offset, Reason)], breaks: u64, now: Instant) {
         for number in 0..parcel.sights.len() {
             let at = parcel.offset(&parcel.sights[number]);
             let sight = &mut parcel.sights[number];
-            if aside.contains(&at) {
+            if let Some((_, reason)) = aside.iter().find(|(offset, _)| *offset == at) {
+                sight.fate = Fate::Quarantined(reason.clone());
                 sight.state = State::Settled;
                 parcel.open -= 1;
                 continue;
@@ -226,14 +252,14 @@ impl Window {
     }
 
     /// Spans that were sent again have been acknowledged, but for those in `aside`.
-    pub(super) fn sent_again(&mut self, spans: &[Ref], aside: &[Offset], breaks: u64, now: Instant) {
+    pub(super) fn sent_again(&mut self, spans: &[Ref], aside: &[(Offset, Reason)], breaks: u64, now: Instant) {
         for &at in spans {
             let order = self.order;
             self.order += 1;
             let Some(parcel) = self.parcel(at) else { continue };
             let offset = parcel.offset(&parcel.sights[at.sight]);
-            if aside.contains(&offset) {
-                self.settle(at);
+            if let Some((_, reason)) = aside.iter().find(|(aside, _)| *aside == offset) {
+                self.settle(at, Fate::Quarantined(reason.clone()));
             } else {
                 parcel.sights[at.sight].state = State::Sent { at: now, order, breaks };
             }
@@ -270,7 +296,7 @@ impl Window {
             match held.get(span) {
                 Some(under) if under == trace => {
                     let fresh = sight.fresh;
-                    self.settle(*at);
+                    self.settle(*at, if fresh { Fate::Done } else { Fate::Duplicate });
                     self.last_found = Some(now);
                     if fresh {
                         self.furthest = self.furthest.max(Some(order));
@@ -321,12 +347,13 @@ impl Window {
         })
     }
 
-    /// A span is in Phoenix, or in quarantine.
-    pub(super) fn settle(&mut self, at: Ref) {
+    /// This became of a span: it is in Phoenix, or in quarantine.
+    pub(super) fn settle(&mut self, at: Ref, fate: Fate) {
         let Some(parcel) = self.parcel(at) else { return };
         let sight = &mut parcel.sights[at.sight];
         if sight.state != State::Settled {
             sight.state = State::Settled;
+            sight.fate = fate;
             parcel.open -= 1;
             self.waiting -= 1;
         }
@@ -370,15 +397,17 @@ impl Window {
         loads
     }
 
-    /// Lets settled parcels go; the place that the cursor may move to, if that is a new one.
-    pub(super) fn settled_to(&mut self) -> Option<Offset> {
-        let mut end = None;
+    /// Lets settled parcels go; the place that the cursor may move to, if that is a new one, and what became of the spans on the way.
+    pub(super) fn settled_to(&mut self) -> Option<(Offset, Tally)> {
+        let mut to: Option<(Offset, Tally)> = None;
         while let Some(parcel) = self.parcels.pop_front_if(|parcel| parcel.open == 0) {
             self.left += 1;
             self.bytes -= parcel.load.bytes;
-            end = Some(parcel.end);
+            let (end, tally) = to.get_or_insert_default();
+            *end = parcel.end;
+            tally.merge(&parcel.tally());
         }
-        end
+        to
     }
 
     fn parcel(&mut self, at: Ref) -> Option<&mut Parcel> {

@@ -1,36 +1,46 @@
 //! What the database refuses: found by halving, put into quarantine alone.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use emberd_model::trace::TraceState;
+use emberd_model::ledger::{Account, Fate, Reason, Tally, project_of};
+use emberd_model::trace::Folded;
 use emberd_model::wire::{self, Change};
 use emberd_model::{Batch, TraceId};
-use emberd_store::RecordError;
+use emberd_store::{Booking, RecordError, Recording};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::{Error, NAME, Recorder, Tried, chain};
-use crate::quarantine::Item;
+use crate::quarantine::{Item, booked};
 
 impl Recorder {
-    /// Records what can be of `states`, halving them until the trace that the database refuses is alone; that one is put aside.
-    /// The cursor stays: repeating what was recorded changes nothing.
+    /// Records what can be of a stretch, halving it until the trace that the database refuses is alone; that one is put aside.
+    /// The cursor stays, so nothing is booked yet: repeating what was recorded changes nothing. Gives what is to be booked.
     pub(super) async fn record_apart(
         &mut self,
-        states: BTreeMap<TraceId, TraceState>,
+        folded: Folded,
         batches: &[Batch],
         stop: &CancellationToken,
-    ) -> Result<Tried, Error> {
-        let mut parts: Vec<Vec<_>> = vec![states.into_iter().collect()];
+    ) -> Result<Result<Tally, Tried>, Error> {
+        let whole = self.recording(folded, self.cursor, Booking::Tell);
+        let mut booked = whole.booked.clone();
+        let mut parts: Vec<Vec<_>> = vec![whole.states.iter().map(|(trace, state)| (*trace, state.clone())).collect()];
         let mut backoff = Backoff::default();
         while let Some(mut part) = parts.pop() {
-            match self.store.record(self.recording(part.iter().cloned().collect(), self.cursor)).await {
-                Ok(_) => backoff = Backoff::default(),
-                Err(RecordError::CursorConflict { found, .. }) => return Ok(self.follow(found)),
+            let states = part.iter().cloned().collect();
+            let recording =
+                Recording { states, booked: Tally::default(), from: self.cursor, to: self.cursor, ..whole.clone() };
+            match self.store.record(recording).await {
+                Ok(done) => {
+                    booked.merge(&done.tally);
+                    backoff = Backoff::default();
+                }
+                Err(RecordError::CursorConflict { found, .. }) => return Ok(Err(self.follow(found).await?)),
                 Err(RecordError::Data { code, source }) => match &part[..] {
                     [] => {}
-                    [(trace, _)] => self.put_aside(*trace, batches, &format!("{code}: {}", chain(&*source)))?,
+                    [(trace, _)] => {
+                        self.put_aside(*trace, batches, &format!("{code}: {}", chain(&*source)))?;
+                        whole.origins.book(*trace, 0, &Fate::Quarantined(Reason::new(REASON)), &mut booked);
+                    }
                     _ => {
                         let half = part.split_off(part.len() / 2);
                         parts.extend([half, part]);
@@ -40,12 +50,12 @@ impl Recorder {
                     self.failed("database", &error);
                     parts.push(part);
                     if !backoff.wait(stop).await {
-                        return Ok(Tried::Stopped);
+                        return Ok(Err(Tried::Stopped));
                     }
                 }
             }
         }
-        Ok(Tried::Done)
+        Ok(Ok(booked))
     }
 
     /// Puts a trace's spans of these batches into quarantine, as they came.
@@ -53,8 +63,13 @@ impl Recorder {
         for batch in batches {
             let others = wire::spans(&batch.body).filter(|found| found.span.trace_id != trace);
             let cuts: Vec<Change> = others.map(|found| Change { place: found.span.place(), to: None }).collect();
-            let ours = wire::spans(&batch.body).filter(|found| found.span.trace_id == trace);
-            let span_ids: Vec<String> = ours.map(|found| found.span.span_id.to_string()).collect();
+            let mut tally = Tally::default();
+            let mut span_ids = Vec::new();
+            for found in wire::spans(&batch.body).filter(|found| found.span.trace_id == trace) {
+                let account = Account::of(batch, project_of(&found.resource));
+                tally.add(&account, Fate::Quarantined(Reason::new(REASON)), 1);
+                span_ids.push(found.span.span_id.to_string());
+            }
             if span_ids.is_empty() {
                 continue;
             }
@@ -64,16 +79,19 @@ impl Recorder {
                 spans: span_ids.len() as u64,
                 traces: vec![trace.to_string()],
                 span_ids,
-                reason: "unrecordable".into(),
+                reason: REASON.into(),
                 answer: answer.into(),
                 at_micros: self.clock.now().micros(),
+                accounts: booked(&tally),
+                retries: 0,
             };
             let body = Bytes::from(wire::edited(&batch.body, &cuts));
-            if self.quarantine.put(&item, &body).map_err(Error::Quarantine)? {
-                self.progress.quarantined(item.spans);
-            }
+            self.quarantine.put(&item, &body).map_err(Error::Quarantine)?;
             tracing::error!(%trace, spans = item.spans, answer, "the database refuses this trace: it is in quarantine");
         }
         Ok(())
     }
 }
+
+/// Why the recorder puts spans aside.
+const REASON: &str = "unrecordable";

@@ -9,21 +9,22 @@
 mod aside;
 mod backoff;
 mod gather;
+mod release;
 mod upkeep;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_log::{ReadError, Reader};
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
-use emberd_model::trace::{TraceState, fold};
-use emberd_model::{Batch, Clock, Offset, TraceId};
-use emberd_store::{RecordError, Recording, Store, Writer};
+use emberd_model::ledger::{Account, Book, EARLIER, Fate, Reason, Tally, UNKNOWN_PROJECT};
+use emberd_model::trace::{Folded, fold_and_count};
+use emberd_model::{Batch, Clock, Offset};
+use emberd_store::{Booking, RecordError, Recorded, Recording, Store, Writer};
 use tokio_util::sync::CancellationToken;
 
 use crate::Progress;
@@ -100,7 +101,6 @@ impl Recorder {
 
     /// Records until the log is sealed and read to its end, or until `stop`: then it finishes what it has in hand.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        self.progress.quarantined(self.quarantine.spans(NAME).map_err(Error::Quarantine)?);
         if !self.find_cursor(&stop).await {
             return Ok(());
         }
@@ -123,9 +123,9 @@ impl Recorder {
                 },
                 () = tokio::time::sleep_until(due) => {}
             }
-            self.keep_up(false).await;
+            self.keep_up(false).await?;
         }
-        self.keep_up(true).await;
+        self.keep_up(true).await?;
         Ok(())
     }
 
@@ -135,9 +135,9 @@ impl Recorder {
         loop {
             match self.store.migrate_up().await {
                 Ok(_) => match self.store.begin_at(NAME, &self.config.writer, self.cursor).await {
-                    Ok(cursor) => {
-                        self.reader.seek(cursor);
-                        self.moved(cursor);
+                    Ok(book) => {
+                        self.reader.seek(book.cursor());
+                        self.stands(book);
                         return true;
                     }
                     Err(error) => self.failed("cursor", &error),
@@ -150,10 +150,18 @@ impl Recorder {
         }
     }
 
-    fn moved(&mut self, cursor: Offset) {
+    /// The database's cursor has moved, and this was booked with it.
+    fn moved(&mut self, cursor: Offset, tally: &Tally) {
         self.cursor = cursor;
-        self.progress.passed(cursor);
+        self.progress.passed(cursor, tally);
         (self.passed)(cursor);
+    }
+
+    /// The database's cursor and book are so.
+    fn stands(&mut self, book: Book) {
+        self.cursor = book.cursor();
+        self.progress.stored(book);
+        (self.passed)(self.cursor);
     }
 
     fn failed(&self, class: &'static str, error: &(dyn std::error::Error + 'static)) {
@@ -165,18 +173,18 @@ impl Recorder {
     /// The log does not have what stands at the reader's position.
     async fn missed(&mut self, error: &ReadError) {
         self.failed("read", error);
-        let to = match *error {
-            ReadError::Gone { tail, .. } => tail,
-            ReadError::Ahead { head, .. } => head,
-            ReadError::Damaged { to, .. } => to,
+        let (to, why) = match *error {
+            ReadError::Gone { tail, .. } => (tail, "gone"),
+            ReadError::Ahead { head, .. } => (head, "ahead"),
+            ReadError::Damaged { to, .. } => (to, "damaged"),
             // The disk may recover; the batch is not given up for it.
             ReadError::Disk { .. } => return tokio::time::sleep(Duration::from_secs(1)).await,
         };
-        match self.store.rewind(NAME, &self.config.writer, to).await {
-            Ok(()) => {
-                self.progress.skipped(to.since(self.cursor));
+        let lost = lost(to.since(self.cursor), why);
+        match self.store.skip(NAME, &self.config.writer, to, lost).await {
+            Ok(book) => {
                 self.reader.seek(to);
-                self.moved(to);
+                self.stands(book);
             }
             Err(error) => {
                 self.failed("cursor", &error);
@@ -193,37 +201,23 @@ impl Recorder {
         let batches = Arc::new(batches);
         let mut backoff = Backoff::default();
         loop {
-            let states = self.fold(&batches).await?;
-            match self.store.record(self.recording(states, to)).await {
-                Ok(done) => {
-                    if done.late + done.unreadable > 0 {
-                        tracing::info!(
-                            late = done.late,
-                            unreadable = done.unreadable,
-                            "spans of settled traces change nothing"
-                        );
-                    }
-                    self.progress.succeeded();
-                    self.progress.unpublished(true);
-                    self.moved(to);
-                    return Ok(Tried::Done);
-                }
-                Err(RecordError::CursorConflict { found, .. }) => return Ok(self.follow(found)),
+            let folded = self.fold(&batches).await?;
+            let recording = self.recording(folded, to, Booking::Write);
+            match self.store.record(recording).await {
+                Ok(done) => return Ok(self.recorded(to, &done)),
+                Err(RecordError::CursorConflict { found, .. }) => return self.follow(found).await,
                 Err(error @ RecordError::Data { .. }) => {
                     self.failed("data", &error);
-                    let states = self.fold(&batches).await?;
-                    match self.record_apart(states, &batches, stop).await? {
-                        Tried::Done => {}
-                        other => return Ok(other),
-                    }
-                    // All that can be recorded is, so an empty recording moves the cursor.
-                    match self.store.record(self.recording(BTreeMap::new(), to)).await {
-                        Ok(_) => {
-                            self.progress.unpublished(true);
-                            self.moved(to);
-                            return Ok(Tried::Done);
-                        }
-                        Err(RecordError::CursorConflict { found, .. }) => return Ok(self.follow(found)),
+                    let folded = self.fold(&batches).await?;
+                    let booked = match self.record_apart(folded, &batches, stop).await? {
+                        Ok(booked) => booked,
+                        Err(other) => return Ok(other),
+                    };
+                    // All that can be recorded is, so a recording of nothing more moves the cursor.
+                    let rest = Recording { booked, ..self.recording(Folded::default(), to, Booking::Write) };
+                    match self.store.record(rest).await {
+                        Ok(done) => return Ok(self.recorded(to, &done)),
+                        Err(RecordError::CursorConflict { found, .. }) => return self.follow(found).await,
                         Err(error) => self.failed("database", &error),
                     }
                 }
@@ -235,16 +229,40 @@ impl Recorder {
         }
     }
 
-    /// The database's cursor stands elsewhere: someone else recorded these, or the database went back in time.
-    fn follow(&mut self, found: Option<Offset>) -> Tried {
-        let found = found.unwrap_or_default();
-        tracing::warn!(ours = %self.cursor, %found, "the database's cursor stands elsewhere: going on from there");
-        self.reader.seek(found);
-        self.moved(found);
-        Tried::Moved
+    fn recorded(&mut self, to: Offset, done: &Recorded) -> Tried {
+        if done.late + done.unreadable > 0 {
+            tracing::info!(late = done.late, unreadable = done.unreadable, "spans of settled traces change nothing");
+        }
+        self.progress.succeeded();
+        self.progress.unpublished(true);
+        self.moved(to, &done.tally);
+        Tried::Done
     }
 
-    fn recording(&self, states: BTreeMap<TraceId, TraceState>, to: Offset) -> Recording {
+    /// The database's cursor stands elsewhere: someone else recorded these, or the database went back in time.
+    async fn follow(&mut self, found: Option<Offset>) -> Result<Tried, Error> {
+        tracing::warn!(ours = %self.cursor, ?found, "the database's cursor stands elsewhere: going on from there");
+        self.reader.seek(found.unwrap_or_default());
+        match self.store.begin_at(NAME, &self.config.writer, found.unwrap_or_default()).await {
+            Ok(book) => {
+                self.reader.seek(book.cursor());
+                self.stands(book);
+            }
+            Err(error) => {
+                // The next recording meets the same conflict, and asks again.
+                self.failed("cursor", &error);
+                self.reader.seek(self.cursor);
+            }
+        }
+        Ok(Tried::Moved)
+    }
+
+    /// What a stretch comes to, ready to be recorded: its accounts are those that the book has.
+    fn recording(&self, folded: Folded, to: Offset, booking: Booking) -> Recording {
+        let Folded { states, mut origins } = folded;
+        origins.settle(&self.progress.book());
+        let mut booked = Tally::default();
+        origins.book_strays(&Fate::Lost(Reason::new("unreadable")), &mut booked);
         Recording {
             consumer: NAME.into(),
             writer: self.config.writer.clone(),
@@ -252,14 +270,24 @@ impl Recorder {
             to,
             now: self.clock.now(),
             states,
+            origins,
+            booked,
+            booking,
             prices: self.config.prices.clone(),
         }
     }
 
-    async fn fold(&self, batches: &Arc<Vec<Batch>>) -> Result<BTreeMap<TraceId, TraceState>, Error> {
+    async fn fold(&self, batches: &Arc<Vec<Batch>>) -> Result<Folded, Error> {
         let (batches, reading) = (batches.clone(), self.config.reading.clone());
-        tokio::task::spawn_blocking(move || fold(batches.iter(), &reading)).await.map_err(Error::Fold)
+        tokio::task::spawn_blocking(move || fold_and_count(batches.iter(), &reading)).await.map_err(Error::Fold)
     }
+}
+
+/// Spans that the log no longer has. Nobody knows when they came, or whose they are.
+pub(crate) fn lost(spans: u64, why: &str) -> Tally {
+    let mut tally = Tally::default();
+    tally.add(&Account::new(EARLIER, UNKNOWN_PROJECT), Fate::Lost(Reason::new(why)), spans as i64);
+    tally
 }
 
 /// An error and its causes, as one line.

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use emberd_log::{Config as LogConfig, DiskLog, Durability, Entry, Log, RealDisk};
 use emberd_model::clock::Still;
 use emberd_model::row::row;
-use emberd_model::{Flags, UnixNanos, wire};
+use emberd_model::trace::fold;
+use emberd_model::{Flags, TraceId, UnixNanos, wire};
 use emberd_store::library::{MetricFilter, NewPrompt, TraceFilter};
 use emberd_store::{Config as StoreConfig, Store};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -478,7 +479,7 @@ fn what_the_log_no_longer_has_is_skipped_and_counted() {
         let tail = room.log.tail();
 
         // The database is taken back to its beginning: what can still be read is recorded again, and changes nothing.
-        room.store.skip(NAME, &Room::config().writer, Offset(0), Tally::default()).await.unwrap();
+        room.store.skip(NAME, &Room::config().writer, Offset(0), emberd_model::ledger::Tally::default()).await.unwrap();
         let running = room.start();
         room.all_seen(&running).await;
         let ledger = running.progress.ledger(room.log.head());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use emberd_store::record::Rootless;
 use tokio::time::Instant;
 
-use super::{NAME, Recorder, chain};
+use super::{Error, NAME, Recorder, chain};
 
 /// What changed is published this long after the last time, so that a dashboard sees it within a second.
 const PUBLISH_EVERY: Duration = Duration::from_millis(400);
@@ -15,6 +15,9 @@ const PUBLISH_AT_LEAST: Duration = Duration::from_secs(10);
 const ROOTLESS_EVERY: Duration = Duration::from_millis(500);
 const JOIN_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_EVERY: Duration = Duration::from_secs(30);
+/// How often decisions about quarantined traces are looked for, and hours of the ledger folded that are long past.
+const RELEASE_EVERY: Duration = Duration::from_secs(1);
+const FOLD_EVERY: Duration = Duration::from_secs(3_600);
 /// The least time from one pass to the next while nothing is recorded, so that a pass which leaves work cannot keep the
 /// recorder from its batches.
 const BREATH: Duration = Duration::from_millis(20);
@@ -28,6 +31,8 @@ pub(super) struct Upkeep {
     rootless: Instant,
     join: Instant,
     settle: Instant,
+    release: Instant,
+    fold: Instant,
     last_published: Instant,
     /// When the last pass ended.
     passed: Instant,
@@ -36,14 +41,23 @@ pub(super) struct Upkeep {
 impl Default for Upkeep {
     fn default() -> Self {
         let now = Instant::now();
-        Self { publish: now, rootless: now, join: now, settle: now, last_published: now, passed: now }
+        Self {
+            publish: now,
+            rootless: now,
+            join: now,
+            settle: now,
+            release: now,
+            fold: now,
+            last_published: now,
+            passed: now,
+        }
     }
 }
 
 impl Upkeep {
     /// When the next thing is due.
     pub(super) fn due(&self) -> Instant {
-        self.publish.min(self.rootless).min(self.join).min(self.settle).max(self.passed + BREATH)
+        self.publish.min(self.rootless).min(self.join).min(self.settle).min(self.release).max(self.passed + BREATH)
     }
 
     /// Something was recorded: it wants to be published soon.
@@ -54,7 +68,7 @@ impl Upkeep {
 
 impl Recorder {
     /// Does what is due; `is_last`: publishes all there is, for it is stopping.
-    pub(super) async fn keep_up(&mut self, is_last: bool) {
+    pub(super) async fn keep_up(&mut self, is_last: bool) -> Result<(), Error> {
         let now = Instant::now();
         let kept = async {
             if now >= self.upkeep.rootless && !is_last {
@@ -71,6 +85,11 @@ impl Recorder {
                 let settled = self.store.settle(self.clock.now(), self.config.quiet).await?;
                 self.upkeep.settle = if settled.more { now } else { now + SETTLE_EVERY };
             }
+            if now >= self.upkeep.fold && !is_last {
+                let horizon = self.progress.book().horizon();
+                self.store.fold_ledger(NAME, &self.config.writer, horizon).await?;
+                self.upkeep.fold = now + FOLD_EVERY;
+            }
             if now >= self.upkeep.publish || is_last {
                 self.publish(is_last).await?;
             }
@@ -86,7 +105,12 @@ impl Recorder {
                 *due = later.max(*due);
             }
         }
+        if now >= self.upkeep.release && !is_last {
+            self.upkeep.release = now + RELEASE_EVERY;
+            self.release().await?;
+        }
         self.upkeep.passed = Instant::now();
+        Ok(())
     }
 
     async fn rootless(&mut self) -> Result<(), emberd_store::Error> {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use emberd_consumers::Progress;
-use emberd_consumers::forwarder::{Backoff, Config, Endpoint, Forwarder, PhoenixConfig};
+use emberd_consumers::forwarder::{Backoff, Config, Endpoint, Files, Forwarder, PhoenixConfig};
 use emberd_consumers::quarantine::{Item, Quarantine};
-use emberd_log::{Appender, CursorFile, DiskLog, Entry, Log, RealDisk};
+use emberd_log::{Appender, DiskLog, Entry, Log, RealDisk};
 use emberd_model::clock::Still;
 use emberd_model::{Flags, Offset, UnixNanos, wire};
 use emberd_phoenix::process::{Phoenix, Ports};
@@ -153,11 +153,15 @@ impl Place {
                 ..Config::phoenix("phoenix", endpoint, phoenix)
             },
             log.reader(Offset(0)),
-            CursorFile::open(dir.path(), "phoenix").unwrap(),
-            Quarantine::open(&dir.path().join("quarantine")).unwrap(),
+            Files {
+                disk: Arc::new(RealDisk),
+                dir: dir.path().to_owned(),
+                quarantine: Quarantine::open(&dir.path().join("quarantine")).unwrap(),
+            },
             clock,
             progress.clone(),
             |_| (),
+            |_| 0.0,
         )
         .unwrap();
         let stop = CancellationToken::new();

@@ -161,7 +161,12 @@ fn origins_tell_what_the_batch_holds() {
         body: body.into(),
     };
     let [a, b, default] = ["a", "b", DEFAULT_PROJECT].map(|project| account(490_000, project));
-    assert_eq!(accounts_of(&batch), [(a.clone(), 3), (b.clone(), 2), (default.clone(), 1)]);
+    let runs = Runs::of(&batch);
+    assert_eq!(runs.iter().collect::<Vec<_>>(), [(&a, 3), (&b, 2), (&default, 1)]);
+    assert_eq!(runs.slice(2..4).iter().collect::<Vec<_>>(), [(&a, 1), (&b, 1)]);
+    assert_eq!(runs.slice(0..6), runs);
+    let each: Vec<_> = (0..7).map(|at| runs.at(at)).collect();
+    assert_eq!(each, [Some(&a), Some(&a), Some(&a), Some(&b), Some(&b), Some(&default), None]);
 
     let folded = fold_and_count([&batch], &Reading::default());
     let mut tally = Tally::default();

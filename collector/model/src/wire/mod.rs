@@ -31,7 +31,7 @@ pub(crate) mod write;
 
 pub use edit::{Change, edited};
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, ValueView, Values};
-pub use view::{EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, spans};
+pub use view::{EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, resources, spans};
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]

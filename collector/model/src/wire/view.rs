@@ -20,6 +20,24 @@ pub fn spans(request: &[u8]) -> Spans<'_> {
     Spans { request: Fields(Reader::new(request)), resource: None, scope: None, resources: 0, scopes: 0 }
 }
 
+/// What emitted the spans, in order, each with how many spans lie under it. Steps over the spans without reading them.
+pub fn resources(request: &[u8]) -> impl Iterator<Item = (ResourceView<'_>, u64)> {
+    let mut fields = Fields(Reader::new(request));
+    let mut index = 0;
+    std::iter::from_fn(move || {
+        let (_, resource_spans) = fields.next_message(1)?;
+        let (mut scopes, mut spans) = (Fields(resource_spans), 0);
+        while let Some((_, scope_spans)) = scopes.next_message(2) {
+            let mut of_scope = Fields(scope_spans);
+            while of_scope.next_message(2).is_some() {
+                spans += 1;
+            }
+        }
+        index += 1;
+        Some((ResourceView::new(resource_spans, index - 1), spans))
+    })
+}
+
 /// A span and what it lies in.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {

@@ -60,7 +60,10 @@ async fn up_down_up(db: &Db) {
     let first = everything(db).await;
 
     let down = db.store.migrate_down(3).await.unwrap();
-    assert_eq!(down.iter().map(|step| (step.version, step.applied)).collect::<Vec<_>>(), [(6, false), (5, false), (4, false)]);
+    assert_eq!(
+        down.iter().map(|step| (step.version, step.applied)).collect::<Vec<_>>(),
+        [(6, false), (5, false), (4, false)]
+    );
     match db.store.check_schema().await {
         Err(MigrateError::Older { applied: 3, needed: 6 }) => {}
         other => panic!("{other:?}"),

@@ -318,7 +318,7 @@ async fn a_span_is_put_aside_once_however_often() {
     for _ in 0..3 {
         let progress = place.forward(sink.config(), batches([10])).await;
         assert_eq!(progress.ledger(Offset(10))["quarantined"], 1);
-        std::fs::remove_file(place.path().join("sink.cursor")).unwrap();
+        std::fs::remove_file(place.path().join("sink.journal")).unwrap();
     }
     assert_eq!(place.quarantine().len(), 1);
 }

@@ -6,7 +6,6 @@ mod sink;
 mod source;
 
 use bytes::Bytes;
-use emberd_model::Offset;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -62,5 +61,5 @@ pub(super) fn many_spans(count: u64) -> Bytes {
 
 /// A part of so many spans, numbered as their offsets.
 pub(super) fn part(first: u64, spans: u64) -> Part {
-    Part { body: request((first..first + spans).map(span).collect()), first: Offset(first), spans }
+    Part::of(&source::batch(first, spans as u32))
 }

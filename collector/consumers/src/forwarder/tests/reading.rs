@@ -30,7 +30,7 @@ async fn what_cannot_be_read_is_counted_and_passed() {
     let progress = place.forward(sink.config(), script.into()).await;
     assert_eq!(sink.sink.taken(), (10..15).chain(20..31).collect::<Vec<_>>());
     let ledger = progress.ledger(Offset(31));
-    assert_eq!((&ledger["skipped"], &ledger["verified"], &ledger["pending"]), (&15.into(), &16.into(), &0.into()));
+    assert_eq!((&ledger["lost"], &ledger["verified"], &ledger["pending"]), (&15.into(), &16.into(), &0.into()));
     for class in ["gone", "damaged", "disk"] {
         assert_eq!(ledger["failures"][class], 1, "{ledger}");
     }
@@ -42,6 +42,7 @@ async fn what_cannot_be_read_is_counted_and_passed() {
 async fn a_cursor_beyond_the_head_is_clamped() {
     let sink = Sink::that(|_, _| Act::Take).listen(Over::Grpc).await;
     let place = Place::new();
+    // As an older emberd left it: the book begins there.
     let file = emberd_log::CursorFile::open(place.path(), &place.name).unwrap();
     file.store(Offset(1_000)).unwrap();
     let script = [Err(ReadError::Ahead { asked: Offset(1_000), head: Offset(7) })];
@@ -55,7 +56,7 @@ async fn a_cursor_beyond_the_head_is_clamped() {
 async fn a_damaged_cursor_sends_everything_again() {
     let sink = Sink::that(|_, _| Act::Take).listen(Over::Grpc).await;
     let place = Place::new();
-    std::fs::write(place.path().join("sink.cursor"), "noise").unwrap();
+    std::fs::write(place.path().join("sink.journal"), "noise").unwrap();
     let progress = place.forward(sink.config(), batches([3, 3])).await;
     assert_eq!(sink.sink.taken(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(progress.ledger(Offset(6))["failures"]["cursor"], 1);

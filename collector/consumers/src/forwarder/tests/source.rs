@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use emberd_log::{CursorFile, ReadError, Reader};
+use emberd_log::{ReadError, Reader, RealDisk};
 use emberd_model::clock::Still;
 use emberd_model::{Batch, Flags, Offset, UnixNanos};
 use futures_util::future::BoxFuture;
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{request, span};
 use crate::Progress;
-use crate::forwarder::{Config, Forwarder};
+use crate::book;
+use crate::forwarder::{Config, Files, Forwarder};
 use crate::quarantine::{Item, Quarantine};
 
 /// Gives what it was told to give, then says that the log is sealed, or waits for ever.
@@ -100,7 +101,10 @@ impl Place {
     }
 
     pub(super) fn cursor(&self) -> Option<Offset> {
-        CursorFile::open(self.dir.path(), &self.name).unwrap().load().unwrap()
+        let stored = book::read(Arc::new(RealDisk), self.dir.path(), &self.name).unwrap()?;
+        assert!(stored.book.is_balanced(), "{:?}", stored.book);
+        // A book is made with the forwarder; it says something once the cursor moves.
+        (stored.book.cursor() > Offset(0)).then(|| stored.book.cursor())
     }
 
     pub(super) fn quarantine(&self) -> Vec<Item> {
@@ -113,11 +117,15 @@ impl Place {
         let forwarder = Forwarder::new(
             config,
             Box::new(reader),
-            CursorFile::open(self.dir.path(), &self.name).unwrap(),
-            Quarantine::open(&self.dir.path().join("quarantine")).unwrap(),
+            Files {
+                disk: Arc::new(RealDisk),
+                dir: self.dir.path().to_owned(),
+                quarantine: Quarantine::open(&self.dir.path().join("quarantine")).unwrap(),
+            },
             Arc::new(Still::at(UnixNanos(1_795_219_200_000_000_000))),
             progress.clone(),
             |_| (),
+            |_| 0.0,
         )
         .unwrap();
         let stop = CancellationToken::new();

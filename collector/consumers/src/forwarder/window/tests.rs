@@ -50,7 +50,7 @@ impl Played {
     }
 
     fn send(&mut self, spans: u64) {
-        let parcel = Parcel::new(part(self.next, spans).into(), Offset(self.next + spans));
+        let parcel = Parcel::new(part(self.next, spans).into(), Offset(self.next + spans), Tally::default());
         self.next += spans;
         self.acknowledge(&parcel.load().clone());
         self.window.sent(parcel, &[], self.breaks, self.now);
@@ -74,7 +74,7 @@ impl Played {
         let (_, span) = load.parts[0].ids().next().unwrap();
         assert_eq!(load.parts[0].first, Offset(number(span)), "its offset is not known");
         self.aside.insert(number(span), reason);
-        self.window.settle(at);
+        self.window.settle(at, Fate::Quarantined(Reason::new(reason)));
     }
 
     /// Looks, as the forwarder does, and sends again what is missing.
@@ -94,7 +94,9 @@ impl Played {
             self.window.sent_again(&spans, &[], self.breaks, self.now);
         }
         if let Some(cursor) = self.window.settled_to() {
+            let (cursor, tally) = cursor;
             assert!(cursor > self.cursor);
+            assert_eq!(tally.spans() as u64, cursor.since(self.cursor), "{tally:?}");
             self.cursor = cursor;
         }
         for number in 0..self.cursor.0 {
@@ -226,7 +228,7 @@ fn a_repeated_span_shows_nothing() {
     phoenix.store(1);
     phoenix.look(SECOND);
     phoenix.send(100);
-    let again = Parcel::new(part(0, 1).into(), Offset(102));
+    let again = Parcel::new(part(0, 1).into(), Offset(102), Tally::default());
     phoenix.acknowledge(&again.load().clone());
     phoenix.window.sent(again, &[], 0, phoenix.now);
     for _ in 0..20 {
