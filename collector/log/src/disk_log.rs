@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emberd_model::{Clock, Offset};
 use futures_util::future;
@@ -51,7 +51,8 @@ pub struct DiskLog {
     budget_bytes: u64,
     entry_bytes_max: u64,
     disk: Arc<dyn Disk>,
-    clock: Arc<dyn Clock>,
+    /// What a segment's age is counted by: the clock may jump, and nothing must go early for that.
+    opened_at: Instant,
     shelf: Arc<Mutex<Shelf>>,
     tail: Arc<Tail>,
     queue: Arc<Queue>,
@@ -106,7 +107,7 @@ impl DiskLog {
             keeper: Arc::clone(&keeper),
             shelf: Arc::clone(&shelf),
             tail: Arc::clone(&tail),
-            clock: Arc::clone(&clock),
+            clock,
             salts: Box::new(random),
             failure: None,
         };
@@ -117,7 +118,7 @@ impl DiskLog {
                 .min(ENTRY_BYTES_MAX)
                 .min(entry_bytes_max(config.budget_bytes)),
             disk,
-            clock,
+            opened_at: Instant::now(),
             shelf,
             tail,
             queue: Arc::new(Queue::new(config.queue_bytes)),
@@ -140,9 +141,9 @@ impl DiskLog {
         let refusing = Arc::clone(&self.refusing);
         let write = move || write(engine, &queue, &tail, &failure, &bell, &refusing);
         *lock(&self.writer) = Some(thread::Builder::new().name("log-writer".into()).spawn(write)?);
-        let (bell, clock) = (Arc::clone(&self.bell), Arc::clone(&self.clock));
+        let (bell, opened_at) = (Arc::clone(&self.bell), self.opened_at);
         let refusing = Arc::clone(&self.refusing);
-        let keep = move || keep(&keeper, &bell, &*clock, &refusing);
+        let keep = move || keep(&keeper, &bell, opened_at, &refusing);
         *lock(&self.keeper) = Some(thread::Builder::new().name("log-keeper".into()).spawn(keep)?);
         Ok(())
     }
@@ -273,11 +274,11 @@ impl Drop for Sealing<'_> {
 }
 
 /// What the keeping thread does.
-fn keep(keeper: &Mutex<Keeper>, bell: &Bell, clock: &dyn Clock, refusing: &AtomicBool) {
+fn keep(keeper: &Mutex<Keeper>, bell: &Bell, opened_at: Instant, refusing: &AtomicBool) {
     let mut full = false;
     loop {
         // The lock is given back in between: the writer may be waiting for a segment.
-        while lock(keeper).tidy(clock.now()) {}
+        while lock(keeper).tidy(opened_at.elapsed()) {}
         {
             let mut keeper = lock(keeper);
             if !keeper.resting() {
@@ -399,7 +400,7 @@ impl Log for DiskLog {
     fn passed(&self, consumer: &str, cursor: Offset) {
         // Nobody can have passed what was never here; a cursor from another log must not let go what is still to come.
         let cursor = cursor.min(self.head());
-        if lock(&self.shelf).passed(consumer, cursor, self.clock.now()) {
+        if lock(&self.shelf).passed(consumer, cursor, self.opened_at.elapsed()) {
             self.bell.ring();
         }
     }

@@ -50,7 +50,7 @@ impl Engine {
             match self.writer.write(rest, now) {
                 Ok(Wrote::Entries(count, first)) => self.publish(&rest[..count], first, &mut answers),
                 Ok(Wrote::Full(bytes)) => {
-                    let provided = lock(&self.keeper).provide(bytes, now);
+                    let provided = lock(&self.keeper).provide(bytes);
                     match provided {
                         Ok(prepared) => self.roll(prepared),
                         // A smaller one that came later may still fit.

@@ -13,8 +13,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use emberd_model::UnixNanos;
-
 use crate::config::Durability;
 use crate::disk::{Access, Disk};
 use crate::error::SegmentId;
@@ -94,9 +92,10 @@ impl Keeper {
         self.next = next;
     }
 
-    /// Lets go of one segment that everyone has passed and whose time is over, if there is one. A file that cannot be removed
+    /// Lets go of one segment that everyone has passed and whose time is over, if there is one. `now` is how long the log has been
+    /// open. A file that cannot be removed
     /// stays until the next start.
-    pub(crate) fn tidy(&mut self, now: UnixNanos) -> bool {
+    pub(crate) fn tidy(&mut self, now: Duration) -> bool {
         self.free_one(self.bounds.keep, now)
     }
 
@@ -145,7 +144,7 @@ impl Keeper {
 
     /// Hands out the next segment, with room for at least `bytes`. Where the budget needs it, passed segments go before
     /// their time is over.
-    pub(crate) fn provide(&mut self, bytes: u64, now: UnixNanos) -> Result<Prepared, Refusal> {
+    pub(crate) fn provide(&mut self, bytes: u64) -> Result<Prepared, Refusal> {
         let wanted = bytes.max(self.next.as_ref().map_or(self.bounds.segment_bytes, |next| next.file_bytes));
         loop {
             let used = lock(&self.shelf).file_bytes();
@@ -153,7 +152,7 @@ impl Keeper {
                 self.spare_at_most(self.bounds.budget_bytes - used - wanted);
                 break;
             }
-            if !self.free_one(Duration::ZERO, now) {
+            if !self.free_one(Duration::ZERO, Duration::ZERO) {
                 return Err(Refusal::Full { used_bytes: used, budget_bytes: self.bounds.budget_bytes });
             }
         }
@@ -165,7 +164,7 @@ impl Keeper {
             if self.next.as_ref().is_some_and(|next| next.file_bytes >= bytes) || self.grow(bytes)? {
                 break;
             }
-            if !self.free_one(Duration::ZERO, now) {
+            if !self.free_one(Duration::ZERO, Duration::ZERO) {
                 let used = lock(&self.shelf).file_bytes();
                 return Err(Refusal::Full { used_bytes: used, budget_bytes: used });
             }
@@ -212,7 +211,7 @@ impl Keeper {
     }
 
     /// Lets the oldest segment go, if everyone passed it `keep` ago. Says whether there was one.
-    fn free_one(&mut self, keep: Duration, now: UnixNanos) -> bool {
+    fn free_one(&mut self, keep: Duration, now: Duration) -> bool {
         let (segment, used) = {
             let mut shelf = lock(&self.shelf);
             let Some(segment) = shelf.take_passed(keep, now) else { return false };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use emberd_model::{Offset, UnixNanos};
+use emberd_model::Offset;
 
 use crate::error::SegmentId;
 use crate::log::Usage;
@@ -24,8 +24,8 @@ pub(crate) struct Segment {
     pub(crate) file_bytes: u64,
     /// How much of that has been written.
     pub(crate) written_bytes: u64,
-    /// Since when every consumer has passed it.
-    pub(crate) passed_at: Option<UnixNanos>,
+    /// Since when every consumer has passed it, counted from when the log was opened: the time of day may jump.
+    pub(crate) passed_at: Option<Duration>,
 }
 
 /// Where an offset lies.
@@ -110,7 +110,7 @@ impl Shelf {
     }
 
     /// A consumer stands at `cursor`, durably. Says whether with this some segment has been passed by everyone.
-    pub(crate) fn passed(&mut self, consumer: &str, cursor: Offset, now: UnixNanos) -> bool {
+    pub(crate) fn passed(&mut self, consumer: &str, cursor: Offset, now: Duration) -> bool {
         match self.consumers.get_mut(consumer) {
             Some(known) => *known = cursor,
             None => drop(self.consumers.insert(consumer.to_owned(), cursor)),
@@ -119,7 +119,7 @@ impl Shelf {
     }
 
     /// Notes which segments everyone has passed: always the oldest ones. A consumer that went back un-passes some.
-    fn mark_passed(&mut self, now: UnixNanos) -> bool {
+    fn mark_passed(&mut self, now: Duration) -> bool {
         let Some(slowest) = self.consumers.values().min().copied() else { return false };
         let passed = self.segments.partition_point(|segment| segment.end <= slowest);
         let no_more = self.segments.range_mut(passed..).take_while(|segment| segment.passed_at.is_some());
@@ -129,13 +129,12 @@ impl Shelf {
     }
 
     /// Takes the oldest segment off the shelf if everyone has passed it at least `keep` ago.
-    pub(crate) fn take_passed(&mut self, keep: Duration, now: UnixNanos) -> Option<Segment> {
+    pub(crate) fn take_passed(&mut self, keep: Duration, now: Duration) -> Option<Segment> {
         // The newest segment that holds something is where the next start learns the head from.
         if self.segments.get(1).is_none_or(|next| next.base == next.end) {
             return None;
         }
         let since = self.segments.front()?.passed_at?;
-        let keep = u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX);
-        (now.0.saturating_sub(since.0) >= keep).then(|| self.segments.pop_front()).flatten()
+        (now.saturating_sub(since) >= keep).then(|| self.segments.pop_front()).flatten()
     }
 }

@@ -1,16 +1,19 @@
 //! Power cuts: what is left of a moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{NameChange, Piece, SimDisk, SimFile, State};
+use super::{Call, NameChange, Piece, Shared, SimDisk, SimFile, State};
 
 /// The disk between two calls, with all that was not durable then.
 #[derive(Clone, Debug)]
 pub struct Moment {
     /// How many calls that change something had been made.
     pub calls: u64,
+    /// Which call comes next; none if none is known.
+    pub call: Option<Call>,
     files: Vec<Kept>,
     durable_names: Arc<BTreeMap<PathBuf, usize>>,
     renamed: Vec<NameChange>,
@@ -22,6 +25,10 @@ struct Kept {
     durable: Arc<Vec<u8>>,
     pending: Vec<Arc<Piece>>,
 }
+
+/// Hashes of contents that were met before: most files of a moment are those of the last one.
+#[derive(Debug, Default)]
+pub struct Fingerprints(HashMap<usize, (Arc<Vec<u8>>, u64)>);
 
 /// What a power cut leaves of what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +52,10 @@ pub enum Survives {
 }
 
 impl State {
-    pub(super) fn moment(&self) -> Moment {
+    pub(super) fn moment(&self, call: Option<Call>) -> Moment {
         Moment {
             calls: self.calls,
+            call,
             files: self.files.iter().map(SimFile::kept).collect(),
             durable_names: Arc::clone(&self.durable_names),
             renamed: self.renamed.clone(),
@@ -113,7 +121,37 @@ impl Moment {
             calls: self.calls,
             ..State::default()
         };
-        SimDisk { state: Arc::new(state.into()) }
+        SimDisk { shared: Arc::new(Shared { state: state.into(), ..Shared::default() }) }
+    }
+}
+
+impl SimDisk {
+    /// A number that is the same for disks that hold the same bytes under the same names, and else hardly ever.
+    #[must_use]
+    pub fn fingerprint(&self, known: &mut Fingerprints) -> u64 {
+        let state = self.state();
+        let mut hasher = DefaultHasher::new();
+        for (path, id) in &state.names {
+            path.as_os_str().hash(&mut hasher);
+            known.of(&state.files[*id].current).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+impl Fingerprints {
+    fn of(&mut self, bytes: &Arc<Vec<u8>>) -> u64 {
+        let place = Arc::as_ptr(bytes) as usize;
+        if let Some((_, hash)) = self.0.get(&place) {
+            return *hash;
+        }
+        let mut hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes);
+        hash ^= (bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Held by the file twice; by more than that if a moment holds it too, and others will meet it.
+        if Arc::strong_count(bytes) > 2 {
+            self.0.insert(place, (Arc::clone(bytes), hash));
+        }
+        hash
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promise: it forgets what a real disk may forget and nothing else. Bytes are durable once their file was synced, names once
 //! their directory was; of what was not, a power cut keeps whatever [`Survives`] says, in pieces as small as asked for. A sync
 //! that fails drops what it should have kept and succeeds the next time, as Linux does.
-//! Not here: a model of time. Direct writes that are not aligned are refused, as by the real disk.
+//! Not here: a model of time; a device that takes long is one whose syncs are held ([`SimDisk::hold_syncs`]). Direct writes that are not aligned are refused, as by the real disk.
 //!
 //! A test runs its workload on a [`SimDisk`] with [`SimDisk::record`], takes the [`SimDisk::moments`], one for each call that
 //! changed something, and lets each of them crash into a disk of its own, as often and as badly as it likes.
@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-pub use crash::{Moment, Survives};
+pub use crash::{Fingerprints, Moment, Survives};
 pub use fault::{Call, Fault};
 
 use crate::disk::{ALIGN, Access, Disk, File, Listed, Lock};
@@ -26,7 +26,14 @@ use crate::disk::{ALIGN, Access, Disk, File, Listed, Lock};
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
 pub struct SimDisk {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A sync began to wait, or need not wait any more.
+    gate: Condvar,
 }
 
 /// All of the disk.
@@ -45,6 +52,9 @@ struct State {
     bytes_read: u64,
     space: Option<u64>,
     direct: Direct,
+    /// Syncs of files wait.
+    held: bool,
+    waiting: usize,
 }
 
 /// What a disk makes of direct writes.
@@ -98,7 +108,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a [`Moment`] before each call that changes something, from now on.
@@ -111,7 +121,7 @@ impl SimDisk {
     pub fn moments(&self) -> Vec<Moment> {
         let mut state = self.state();
         let mut moments = state.moments.take().unwrap_or_default();
-        moments.push(state.moment());
+        moments.push(state.moment(None));
         moments
     }
 
@@ -130,7 +140,7 @@ impl SimDisk {
     /// This very moment.
     #[must_use]
     pub fn now(&self) -> Moment {
-        self.state().moment()
+        self.state().moment(None)
     }
 
     /// Lets calls of a kind fail: the `nth` from now (0 is the next one), and all after it if `forever`.
@@ -151,6 +161,18 @@ impl SimDisk {
     /// Says what becomes of direct writes.
     pub fn set_direct(&self, direct: Direct) {
         self.state().direct = direct;
+    }
+
+    /// Lets syncs of files wait, as on a device that takes very long, or lets them go on.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().held = hold;
+        self.shared.gate.notify_all();
+    }
+
+    /// Waits until at least one sync waits.
+    pub fn until_a_sync_waits(&self) {
+        let waited = self.shared.gate.wait_while(self.state(), |state| state.waiting == 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// What a file holds, as a program would read it.
@@ -191,7 +213,7 @@ impl State {
     /// A call that changes something is about to be made.
     fn about_to(&mut self, call: Call) -> io::Result<Option<usize>> {
         if self.moments.is_some() {
-            let moment = self.moment();
+            let moment = self.moment(Some(call));
             if let Some(moments) = &mut self.moments {
                 moments.push(moment);
             }
@@ -336,6 +358,13 @@ impl File for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
+        if state.held {
+            state.waiting += 1;
+            let gate = &self.disk.shared.gate;
+            gate.notify_all();
+            state = gate.wait_while(state, |state| state.held).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
         let met = state.about_to(Call::Sync);
         let file = &mut state.files[self.id];
         // Kept or dropped: after a sync, failed or not, the system takes these pages for clean.

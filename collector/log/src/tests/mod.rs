@@ -84,6 +84,8 @@ pub(crate) struct Driven {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<Still>,
+    /// How long the log has been open.
+    pub(crate) elapsed: Duration,
     pub(crate) report: Recovery,
 }
 
@@ -117,7 +119,7 @@ impl Driven {
             }),
             failure: None,
         };
-        Ok(Self { disk, engine, clock, report: found.report })
+        Ok(Self { disk, engine, clock, elapsed: Duration::ZERO, report: found.report })
     }
 
     pub(crate) fn append(&mut self, entries: &[Entry]) -> Vec<Result<Offset, AppendError>> {
@@ -129,13 +131,13 @@ impl Driven {
     /// What the keeping thread does in its round.
     pub(crate) fn tidy(&mut self) {
         let mut keeper = lock(&self.engine.keeper);
-        while keeper.tidy(emberd_model::Clock::now(&*self.clock)) {}
+        while keeper.tidy(self.elapsed) {}
         let attempt = keeper.stock();
         let _ = keeper.stocked(attempt);
     }
 
     pub(crate) fn passed(&mut self, consumer: &str, cursor: Offset) {
-        lock(&self.engine.shelf).passed(consumer, cursor, emberd_model::Clock::now(&*self.clock));
+        lock(&self.engine.shelf).passed(consumer, cursor, self.elapsed);
     }
 
     pub(crate) fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {

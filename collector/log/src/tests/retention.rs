@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use emberd_model::{Offset, UnixNanos};
+use emberd_model::Offset;
 use proptest::prelude::*;
 
 use super::{Dice, Driven, entry, segment_files, small};
@@ -25,7 +25,7 @@ fn what_a_consumer_has_not_passed_stays() {
     let disk = SimDisk::new();
     let mut log = Driven::open(&disk, small()).unwrap();
     fill(&mut log, 4);
-    log.clock.set(UnixNanos(u64::MAX));
+    log.elapsed = Duration::MAX;
     log.tidy();
     assert_eq!(log.shelf().segments().len(), 4, "nobody had said that it was done");
     log.passed("slow", Offset(1));
@@ -44,18 +44,18 @@ fn passed_segments_stay_for_their_time() {
     let disk = SimDisk::new();
     let mut log = Driven::open(&disk, keeping(60)).unwrap();
     fill(&mut log, 3);
-    let at = |seconds: u64| UnixNanos(seconds * 1_000_000_000);
-    log.clock.set(at(100));
+    let at = Duration::from_secs;
+    log.elapsed = at(100);
     log.passed("a", log.head());
-    log.clock.set(at(159));
+    log.elapsed = at(159);
     log.tidy();
     assert_eq!(log.shelf().segments().len(), 3, "not yet");
     log.passed("a", Offset(1));
     log.passed("a", log.head());
-    log.clock.set(at(160));
+    log.elapsed = at(160);
     log.tidy();
     assert_eq!(log.shelf().segments().len(), 2, "the first was passed all along");
-    log.clock.set(at(219));
+    log.elapsed = at(219);
     log.tidy();
     assert_eq!(log.shelf().tail(), Some(Offset(3)), "the second was passed again later, and its time is over too");
 }
@@ -140,7 +140,7 @@ proptest! {
         let names = ["a", "b", "c"];
         names.iter().for_each(|name| log.passed(name, Offset(0)));
         for step in 0..80 {
-            log.clock.set(UnixNanos(step * 500_000_000));
+            log.elapsed = Duration::from_millis(step * 500);
             match dice.roll(4) {
                 0 => log.tidy(),
                 1 => {
