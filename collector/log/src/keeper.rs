@@ -63,6 +63,8 @@ pub(crate) struct Keeper {
     /// The number of the segment after the newest.
     next_id: SegmentId,
     full_until: Option<Instant>,
+    /// Files were put away, and their directory could not be synced since.
+    unsynced: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -84,7 +86,7 @@ impl Keeper {
         next_id: SegmentId,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { disk, bounds, shelf, spares, next: None, next_id, full_until: None, stop }
+        Self { disk, bounds, shelf, spares, next: None, next_id, full_until: None, unsynced: false, stop }
     }
 
     /// Takes over a segment that was prepared before the last stop.
@@ -93,8 +95,7 @@ impl Keeper {
     }
 
     /// Lets go of one segment that everyone has passed and whose time is over, if there is one. `now` is how long the log has been
-    /// open. A file that cannot be removed
-    /// stays until the next start.
+    /// open.
     pub(crate) fn tidy(&mut self, now: Duration) -> bool {
         self.free_one(self.bounds.keep, now)
     }
@@ -210,32 +211,55 @@ impl Keeper {
         named
     }
 
-    /// Lets the oldest segment go, if everyone passed it `keep` ago. Says whether there was one.
+    /// Lets the oldest segment go, if everyone passed it `keep` ago. Says whether one went.
+    ///
+    /// Segments vanish in order, on the disk too: a gap would look like a loss. So one whose file cannot be put away stays, and
+    /// all after it, until it can.
     fn free_one(&mut self, keep: Duration, now: Duration) -> bool {
+        if self.unsynced && !self.sync_names() {
+            return false;
+        }
         let (segment, used) = {
             let mut shelf = lock(&self.shelf);
             let Some(segment) = shelf.take_passed(keep, now) else { return false };
             (segment, shelf.file_bytes())
         };
-        if let Err(error) = self.dispose(segment, used) {
+        if let Err(error) = self.put_away(segment, used) {
             tracing::warn!(segment = segment.id.0, %error, "a passed segment's file could not be put away");
+            lock(&self.shelf).put_back(segment);
+            return false;
         }
+        self.sync_names();
         true
     }
 
-    fn dispose(&mut self, segment: Segment, used: u64) -> io::Result<()> {
+    fn put_away(&mut self, segment: Segment, used: u64) -> io::Result<()> {
         let path = segment_path(&self.bounds.dir, segment.id);
         let kept = (self.spares.len() as u64 + 1) * self.bounds.segment_bytes;
         let fits = used + kept <= self.bounds.budget_bytes && self.spares.len() < SPARES_MAX;
         // With nothing prepared, this file is what will be written next, budget or not.
-        let useful = segment.file_bytes == self.bounds.segment_bytes && (fits || self.next.is_none());
-        if useful {
-            self.disk.rename(&path, &spare_path(&self.bounds.dir, segment.id))?;
-            self.spares.push_back(segment.id);
-        } else {
-            self.disk.remove(&path)?;
+        let needed = self.next.is_none() && self.spares.is_empty();
+        let useful = segment.file_bytes == self.bounds.segment_bytes && (fits || needed);
+        let done = match useful {
+            true => self.disk.rename(&path, &spare_path(&self.bounds.dir, segment.id)),
+            false => self.disk.remove(&path),
+        };
+        match done {
+            Ok(()) if useful => self.spares.push_back(segment.id),
+            // Someone else has removed it.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
-        // After each, so that segments vanish in order: a gap would look like a loss.
-        self.disk.sync_dir(&self.bounds.dir)
+        Ok(())
+    }
+
+    /// Makes the names of files durable that were put away. Says whether they are.
+    fn sync_names(&mut self) -> bool {
+        let synced = self.disk.sync_dir(&self.bounds.dir);
+        if let Err(error) = &synced {
+            tracing::warn!(%error, "the log's directory could not be synced");
+        }
+        self.unsynced = synced.is_err();
+        !self.unsynced
     }
 }

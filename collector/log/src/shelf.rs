@@ -128,6 +128,11 @@ impl Shelf {
         newly.map(|segment| segment.passed_at = Some(now)).count() > 0
     }
 
+    /// Puts back what was taken last, and could not be put away.
+    pub(crate) fn put_back(&mut self, segment: Segment) {
+        self.segments.push_front(segment);
+    }
+
     /// Takes the oldest segment off the shelf if everyone has passed it at least `keep` ago.
     pub(crate) fn take_passed(&mut self, keep: Duration, now: Duration) -> Option<Segment> {
         // The newest segment that holds something is where the next start learns the head from.

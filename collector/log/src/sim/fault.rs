@@ -25,6 +25,8 @@ pub enum Call {
     List,
     /// Any of those that change something.
     Change,
+    /// Any of those that change nothing.
+    Look,
 }
 
 /// What happens instead.
@@ -53,7 +55,12 @@ struct Waiting {
 
 impl Call {
     fn is(self, other: Self) -> bool {
-        self == other || self == Self::Change && !matches!(other, Self::Open | Self::Read | Self::List)
+        let looks = matches!(other, Self::Open | Self::Read | Self::List);
+        match self {
+            Self::Change => !looks,
+            Self::Look => looks,
+            kind => kind == other,
+        }
     }
 }
 

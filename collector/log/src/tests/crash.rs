@@ -1,13 +1,12 @@
 //! Power cuts at every call, with every kind of half-written disk.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use emberd_model::{Batch, Offset};
 
-use super::{Dice, Driven, batch, dir, entry, small};
+use super::{Dice, Driven, batch, dir, entry, figure, on_all_cores, small};
 use crate::disk::Disk;
 use crate::keeper::Bounds;
 use crate::log::Entry;
@@ -192,16 +191,6 @@ fn states_wanted() -> u64 {
     std::env::var("EMBERD_CRASH_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000)
 }
 
-/// Runs on every core until it says that it is enough.
-fn on_all_cores(work: impl Fn() -> bool + Sync) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| while work() {});
-        }
-    });
-}
-
 /// A batch acked before power loss is read back after it, byte for byte, at whichever call the power failed and whatever part
 /// of the last writes survived; nothing else appears; and the log goes on from there. The same where the power fails again
 /// while that is recovered from, and again, three deep.
@@ -233,12 +222,11 @@ fn acked_batches_survive_power_loss_at_every_write() {
         let new = seen.states.len() as u64;
         states.fetch_add(new, Relaxed) + new < wanted
     });
-    let (seconds, cores) = (began.elapsed().as_secs_f64(), std::thread::available_parallelism().map_or(1, usize::from));
-    let _ = writeln!(
-        std::io::stderr(),
-        "figure F1 {{\"states\":{states:?},\"lost\":0,\"recovery_states\":{recoveries:?},\"recovery_depth\":3,\
-         \"crash_points\":{calls:?},\"workloads\":{seeds:?},\"cores\":{cores},\"seconds\":{seconds:.1}}}"
+    let said = format!(
+        "\"states\":{states:?},\"lost\":0,\"recovery_states\":{recoveries:?},\"recovery_depth\":3,\
+         \"crash_points\":{calls:?},\"workloads\":{seeds:?}"
     );
+    figure("F1", began, &said);
     assert!(states.into_inner() >= wanted);
 }
 
@@ -264,11 +252,8 @@ fn otelcol_20266_a_power_cut_costs_nothing_that_was_acked() {
         let new = seen.states.len() as u64;
         cuts.fetch_add(new, Relaxed) + new < WANTED
     });
-    let _ = writeln!(
-        std::io::stderr(),
-        "figure F3 {{\"power_cuts\":{cuts:?},\"lost\":0,\"acked_batches_read_back\":{batches:?},\"seconds\":{:.1}}}",
-        began.elapsed().as_secs_f64()
-    );
+    let said = format!("\"power_cuts\":{cuts:?},\"lost\":0,\"acked_batches_read_back\":{batches:?}");
+    figure("F3", began, &said);
     assert!(cuts.into_inner() >= WANTED);
 }
 

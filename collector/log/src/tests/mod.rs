@@ -6,10 +6,11 @@ mod damage;
 mod faults;
 mod retention;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emberd_model::clock::Still;
 use emberd_model::{Batch, Flags, Offset, UnixNanos};
@@ -37,6 +38,25 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }
+}
+
+/// Runs on every core until it says that it is enough.
+pub(crate) fn on_all_cores(work: impl Fn() -> bool + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..cores() {
+            scope.spawn(|| while work() {});
+        }
+    });
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Says what a test measured, past the test runner, for the page of figures.
+pub(crate) fn figure(id: &str, began: Instant, said: &str) {
+    let (cores, seconds) = (cores(), began.elapsed().as_secs_f64());
+    let _ = writeln!(std::io::stderr(), "figure {id} {{{said},\"cores\":{cores},\"seconds\":{seconds:.1}}}");
 }
 
 /// A batch's entry whose every byte follows from `n`.
