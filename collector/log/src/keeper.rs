@@ -94,8 +94,8 @@ impl Keeper {
         self.next = next;
     }
 
-    /// Lets go of one segment that everyone has passed and whose time is over, if there is one. `now` is how long the log has been
-    /// open.
+    /// Lets go of one segment that everyone has passed and whose time is over, if there is one. `now` is how long the log has
+    /// been open.
     pub(crate) fn tidy(&mut self, now: Duration) -> bool {
         self.free_one(self.bounds.keep, now)
     }
@@ -108,7 +108,10 @@ impl Keeper {
         let id = self.next_id;
         let path = segment_path(&self.bounds.dir, id);
         match self.spares.pop_front() {
-            Some(spare) => self.disk.rename(&spare_path(&self.bounds.dir, spare), &path)?,
+            Some(spare) => {
+                let renamed = self.disk.rename(&spare_path(&self.bounds.dir, spare), &path);
+                renamed.inspect_err(|_| self.spares.push_front(spare))?;
+            }
             None => self.prepare(&path)?,
         }
         self.disk.sync_dir(&self.bounds.dir)?;

@@ -214,8 +214,12 @@ pub(crate) fn newest_file(log: &Driven) -> PathBuf {
 
 /// A log on its disk, with batches of these sizes in groups of these lengths, and what was acked.
 pub(crate) fn filled(groups: &[&[usize]]) -> (SimDisk, Vec<Batch>) {
+    filled_within(small(), groups)
+}
+
+pub(crate) fn filled_within(bounds: Bounds, groups: &[&[usize]]) -> (SimDisk, Vec<Batch>) {
     let disk = SimDisk::new();
-    let mut log = Driven::open(&disk, small()).unwrap();
+    let mut log = Driven::open(&disk, bounds).unwrap();
     let mut acked = Vec::new();
     let mut n = 0;
     for group in groups {

@@ -80,9 +80,10 @@ fn the_budget_comes_before_the_time() {
     assert_eq!(log.shelf().tail(), Some(Offset(1)));
 }
 
-/// A segment that everyone has passed stays until the next one holds something, or the log would forget where it is.
+/// A segment that everyone has passed stays until the next one holds something, or the log would forget where it is
+/// (NATS #6888: a stream forgotten after kill -9).
 #[test]
-fn the_head_is_never_forgotten() {
+fn nats_6888_the_head_is_never_forgotten() {
     let disk = SimDisk::new();
     let mut log = Driven::open(&disk, small()).unwrap();
     fill(&mut log, 2);
