@@ -163,6 +163,12 @@ impl DiskLog {
         join(&self.writer);
     }
 
+    /// Bytes of appends that were let in and are not answered yet.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.queue.waiting_bytes()
+    }
+
     /// Whether a write or sync failed; then nothing more is taken and the process must end.
     #[must_use]
     pub fn has_failed(&self) -> bool {

@@ -188,6 +188,11 @@ impl Queue {
         self.arrived.notify_all();
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.bytes_max as usize - self.room.available_permits()
+    }
+
     fn why_closed(&self) -> AppendError {
         lock(&self.state).closed.clone().unwrap_or(AppendError::Stopping)
     }

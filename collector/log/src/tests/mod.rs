@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod retention;
+mod slow;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
