@@ -126,6 +126,37 @@ async fn an_unreadable_segment_is_an_error_that_passes() {
     assert!(read == acked);
 }
 
+/// A segment that cannot be read costs a reader what is in it from where it stands, and nothing else; other readers, nothing.
+#[tokio::test]
+async fn an_unreadable_segment_costs_itself() {
+    let disk = SimDisk::new();
+    let (log, acked) = log(&disk, 30).await;
+    for nth in 0..8 {
+        let mut reader = log.reader(Offset(0));
+        disk.fail(Call::Read, nth, Fault::Io, false);
+        let (mut read, mut lost) = (Vec::new(), Vec::new());
+        while reader.position() < log.head() {
+            match reader.next(10_000).await {
+                Ok(some) => read.extend(some),
+                Err(ReadError::Disk { from, to, .. }) => {
+                    lost.push((from, to));
+                    reader.seek(to);
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        disk.heal();
+        // Batches that were read before the error in the same piece are given; then the error is met again, or has passed.
+        assert!(lost.len() <= 1, "{lost:?}");
+        let due = |batch: &&Batch| lost.iter().all(|(from, to)| batch.end() <= *from || batch.offset >= *to);
+        assert!(read.iter().eq(acked.iter().filter(due)), "read {nth} failed");
+        assert!(nth > 0 || lost.len() == 1);
+        let mut other = log.reader(Offset(0));
+        let first = other.next(10_000).await.unwrap();
+        assert!(acked.starts_with(&first));
+    }
+}
+
 /// Segments that go, and are used again, while a reader stands in them: it is told that they are gone, and never sees what
 /// was written over them.
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{
     Driven, Read, batch, dir, entry, figure, filled, filled_within, newest_file, on_all_cores, segment_files, small,
 };
 use crate::error::{OpenError, SegmentId};
-use crate::format::{BLOCK, Place, Record};
+use crate::format::{BLOCK, Commit, Place, Record};
 use crate::keeper::Bounds;
 use crate::segment::{segment_path, spare_path};
 use crate::sim::{Call, SimDisk, Survives};
@@ -408,6 +408,36 @@ fn absurd_lengths_lead_nowhere() {
         });
         let lost = lost(&disk, &acked, || format!("length {body_bytes}"));
         assert_eq!(lost.first().map(|(from, _)| *from), Some(acked[1].offset), "length {body_bytes}");
+    }
+}
+
+/// The same of a commit's header: how many bytes and records it says it holds.
+#[test]
+fn absurd_commits_lead_nowhere() {
+    for (bytes, records) in [(0, 1), (1, 1), (64, 0), (1 << 31, 1), (u32::MAX, u32::MAX), (1_104, u32::MAX), (1_104, 0)]
+    {
+        for nth in 1..=3 {
+            let (disk, acked) = filled(&[&[100], &[1_000], &[200]]);
+            let log = Driven::open(&disk, small()).unwrap();
+            let active = log.engine.writer.active().unwrap();
+            let place = Place { segment: active.id, salt: active.salt, at: nth * BLOCK };
+            let path = newest_file(&log);
+            drop(log);
+            disk.damage(&path, |file| {
+                let at = place.at as usize;
+                let commit = Commit::decode(&file[at..], place).unwrap();
+                // As many spans as it takes for the number of records to make sense.
+                let spans = commit.spans.max(records.into());
+                file[at..at + 64].copy_from_slice(&Commit { bytes, records, spans, ..commit }.encode(place));
+            });
+            let before = disk.bytes_read();
+            let log = Driven::open(&disk, small()).unwrap();
+            let read = log.read();
+            let batches = read.iter().filter_map(|read| if let Read::Batch(batch) = read { Some(batch) } else { None });
+            assert!(batches.clone().all(|batch| acked.contains(batch)), "invented, commit {nth} of {bytes}");
+            assert!(batches.count() >= 2, "commit {nth} of {bytes} bytes and {records} records took others with it");
+            assert!(disk.bytes_read() - before < 10 * (32 << 10), "read over and over");
+        }
     }
 }
 

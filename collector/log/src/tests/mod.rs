@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod format;
 mod incidents;
 mod retention;
 mod slow;
