@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use emberd_model::wire::Limits;
 
+use crate::body::Patience;
 use crate::http::Origins;
 use crate::keys::Keys;
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub header_timeout: Duration,
     /// The pause allowed between two pieces of a request's body.
     pub body_idle_timeout: Duration,
+    /// The least of a body that must come in each such time, in bytes for each second of it.
+    pub body_rate_min: usize,
     /// From a request's head to its answer. A client's `grpc-timeout` can only shorten it.
     pub request_timeout: Duration,
     /// Connections are asked to come again after this time, so that a balancer in front can spread them.
@@ -58,9 +61,14 @@ impl Config {
             keys: None,
             header_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(15),
+            body_rate_min: 1024,
             request_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(3600),
             close_timeout: Duration::from_secs(10),
         }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { idle: self.body_idle_timeout, bytes_per_second_min: self.body_rate_min }
     }
 }

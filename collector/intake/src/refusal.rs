@@ -72,6 +72,8 @@ pub(crate) enum Refusal {
     Deadline(Duration),
     #[error("nothing more of the request came for {0:?}")]
     Stalled(Duration),
+    #[error("only {bytes} bytes of the request came within {within:?}")]
+    Slow { bytes: usize, within: Duration },
     #[error("the request broke off")]
     CutOff,
 }
@@ -117,7 +119,7 @@ reasons! {
     Stopping = "stopping": "The doors or the log are stopping.",
     Disk = "disk": "The log cannot write.",
     Deadline = "deadline": "Not done in the time that the client or the config gives.",
-    CutOff = "cut_off": "The body broke off, or stalled.",
+    CutOff = "cut_off": "The body broke off, stalled, or was too slow.",
 }
 
 const SOON: Duration = Duration::from_secs(1);
@@ -152,7 +154,9 @@ impl Refusal {
             Self::Disk => again(Reason::Disk, Code::Unavailable, Http::SERVICE_UNAVAILABLE, LATER),
             Self::Deadline(_) => again(Reason::Deadline, Code::DeadlineExceeded, Http::SERVICE_UNAVAILABLE, SOON),
             // Not 408: OTLP clients take it for final, and a slow network is not.
-            Self::Stalled(_) => again(Reason::CutOff, Code::Unavailable, Http::SERVICE_UNAVAILABLE, SOON),
+            Self::Stalled(_) | Self::Slow { .. } => {
+                again(Reason::CutOff, Code::Unavailable, Http::SERVICE_UNAVAILABLE, SOON)
+            }
             Self::CutOff => never(Reason::CutOff, Code::Cancelled, Http::BAD_REQUEST),
         }
     }

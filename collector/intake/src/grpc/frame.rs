@@ -1,11 +1,13 @@
 //! gRPC's length-prefixed message: `compressed u8 | length u32, big endian | message`, laid over HTTP/2 frames as they happen to fall.
 //!
-//! Promise: the length is checked before anything is allocated; a message in one HTTP/2 frame is not copied, any other once.
+//! Promise: the length is checked before anything is allocated, and nothing is allocated for it until the message comes; a
+//! message in one HTTP/2 frame is not copied.
+//! Not here: how a body is gathered and paid for (`body`).
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http_body::Body;
 
-use crate::body::{Pieces, unpinned};
+use crate::body::Pieces;
 use crate::in_flight::{Held, InFlight};
 use crate::refusal::Refusal;
 
@@ -45,37 +47,16 @@ where
     if length > max_bytes {
         return Err(Refusal::TooLarge { max_bytes });
     }
-    let held = in_flight.hold(length).await?;
-    let bytes = gather(body, rest, length).await?;
-    match body.next().await? {
-        None => Ok((Message { compressed, bytes }, held)),
-        Some(_) => Err(SECOND),
+    // What goes beyond the announced length can only be another message.
+    let gathered = body.gather(rest, Some(length), length, in_flight).await;
+    let (bytes, held) = gathered.map_err(|refusal| match refusal {
+        Refusal::TooLarge { .. } => Refusal::Framing("a second message in a unary call"),
+        other => other,
+    })?;
+    if bytes.len() < length {
+        return Err(Refusal::Framing("the body ends within its message"));
     }
-}
-
-const SECOND: Refusal = Refusal::Framing("a second message in a unary call");
-
-async fn gather<B>(body: &mut Pieces<B>, first: Bytes, length: usize) -> Result<Bytes, Refusal>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    if first.len() == length {
-        return Ok(unpinned(first));
-    }
-    if first.len() > length {
-        return Err(SECOND);
-    }
-    let mut whole = BytesMut::with_capacity(length);
-    whole.extend_from_slice(&first);
-    drop(first);
-    while whole.len() < length {
-        let piece = body.next().await?.ok_or(Refusal::Framing("the body ends within its message"))?;
-        if piece.len() > length - whole.len() {
-            return Err(SECOND);
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(whole.freeze())
+    Ok((Message { compressed, bytes }, held))
 }
 
 #[cfg(test)]

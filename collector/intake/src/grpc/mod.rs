@@ -70,7 +70,7 @@ where
 {
     is_grpc(&request)?;
     let (head, body) = request.into_parts();
-    let body = Pieces::of(body, intake.config.body_idle_timeout);
+    let body = Pieces::of(body, intake.config.patience());
     match head.uri.path() {
         EXPORT => {
             let from = Head { transport: Transport::Grpc, since, deadline };

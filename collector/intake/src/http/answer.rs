@@ -58,5 +58,5 @@ pub(super) fn refused(refusal: &Refusal, form: Form) -> Response<Reply> {
 
 /// Whether what follows on an HTTP/1 connection is not to be trusted, or not wanted.
 pub(super) fn is_last(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Stopping | Refusal::Stalled(_) | Refusal::CutOff)
+    matches!(refusal, Refusal::Stopping | Refusal::Stalled(_) | Refusal::Slow { .. } | Refusal::CutOff)
 }

@@ -85,10 +85,10 @@ where
     let admitted = intake.admit(from, &head.headers)?;
     let form = form.ok_or_else(|| media::unknown(&head.headers))?;
     let coding = coding(&head.headers)?;
-    let declared = body.size_hint().exact();
+    let announced = body.size_hint().exact();
     let max_bytes = intake.config.max_request_bytes;
-    let mut pieces = Pieces::of(body, intake.config.body_idle_timeout);
-    let (wire, mut held) = pieces.whole(declared, max_bytes, &intake.in_flight).await?;
+    let mut pieces = Pieces::of(body, intake.config.patience());
+    let (wire, mut held) = pieces.whole(announced, max_bytes, &intake.in_flight).await?;
     intake.counters.body(from.transport, wire.len());
     let mut body = inflate(coding, wire, max_bytes, &intake.in_flight, &mut held, &intake.counters).await?;
     if form == Form::Json {

@@ -67,6 +67,11 @@ impl Pipe {
     pub(crate) fn send(&self, piece: impl Into<Bytes>) {
         self.0.send(piece.into()).expect("the connection is there");
     }
+
+    /// The same, to a connection that may have gone.
+    pub(crate) fn try_send(&self, piece: impl Into<Bytes>) {
+        let _ = self.0.send(piece.into());
+    }
 }
 
 pub(crate) fn whole(body: impl Into<Bytes>) -> Outgoing {

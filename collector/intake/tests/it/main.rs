@@ -14,4 +14,5 @@ mod house;
 mod http_table;
 mod keys;
 mod shelf;
+mod slow;
 mod stopping;

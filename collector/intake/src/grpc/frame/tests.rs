@@ -6,6 +6,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::*;
+use crate::body::Patience;
 
 fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
     [&[flag][..], &length.to_be_bytes(), message].concat()
@@ -13,7 +14,8 @@ fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
 
 async fn read(pieces: Vec<Bytes>, max_bytes: usize) -> Result<(Message, Held), Refusal> {
     let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    let mut body = Pieces::of(StreamBody::new(stream::iter(frames)), Duration::from_secs(1));
+    let patience = Patience { idle: Duration::from_secs(1), bytes_per_second_min: 1 };
+    let mut body = Pieces::of(StreamBody::new(stream::iter(frames)), patience);
     message(&mut body, max_bytes, &InFlight::new(1 << 20, Duration::ZERO)).await
 }
 
