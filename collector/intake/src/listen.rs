@@ -4,7 +4,7 @@
 //! listen queue; running out of file descriptors slows accepting down and ends nothing; each connection has an owner, which
 //! asks it to close, waits, and at the deadline says how many did not.
 //! Not here: what is said on a connection (`grpc`, `http`). TLS: the handshake belongs into `converse`, before `Line::open`.
-//! Kept by: `tests/it/stopping.rs`, `tests/it/bounds.rs`, `tests/fds.rs`.
+//! Kept by: `tests/it/stopping.rs`, `tests/it/bounds.rs`, `tests/it/floods.rs`, `tests/fds.rs`.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -3,7 +3,7 @@
 //! Promise: a code that OTLP calls retryable goes out if and only if the same request can succeed later. A new reason does not
 //! compile until someone has decided what clients hear.
 //! On the wire: gRPC's code or HTTP's status, and the delay as RetryInfo or `retry-after`; `status` writes the body.
-//! Kept by: `tests/it/grpc_table.rs`, `http_table.rs`, `durability.rs`.
+//! Kept by: `tests/bad_input.toml` (sent by `tests/it/catalogue`), `tests/it/durability.rs`.
 
 use std::time::Duration;
 

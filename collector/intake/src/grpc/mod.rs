@@ -5,7 +5,7 @@
 //! On the wire: gRPC over HTTP/2; requests gzip, deflate or zstd; answers never compressed. An error is a trailers-only answer
 //! with `grpc-status-details-bin`.
 //! Not here: what is done with a request (`export`), which code goes with which reason (`refusal`), HTTP/2 itself (`listen`).
-//! Kept by: `tests/it/grpc_table.rs`.
+//! Kept by: `tests/bad_input.toml` (sent by `tests/it/catalogue`), `tests/it/grpc_table.rs`.
 
 mod answer;
 mod frame;
@@ -38,6 +38,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let since = Instant::now();
+    let is_head = request.method() == Method::HEAD;
     intake.counters.request(Transport::Grpc);
     let outcome = match timeout::deadline(request.headers(), since, intake.config.request_timeout) {
         Err(malformed) => Err(malformed),
@@ -54,7 +55,12 @@ where
         Ok(Said::Health(message)) => answer::ok(message),
         Err(refusal) => {
             intake.counters.refused(Transport::Grpc, refusal.verdict().reason);
-            answer::refused(&refusal)
+            let mut response = answer::refused(&refusal);
+            if is_head {
+                // Over HTTP/2 hyper would send it, and that is a protocol error.
+                *response.body_mut() = Reply::default();
+            }
+            response
         }
     }
 }

@@ -5,7 +5,7 @@
 //! On the wire: HTTP/1.1 and HTTP/2; `content-encoding` gzip, deflate, zstd or none. One path, after percent-decoding it once;
 //! a query is ignored.
 //! Not here: what is done with a request (`export`), which status goes with which reason (`refusal`).
-//! Kept by: `tests/it/http_table.rs`.
+//! Kept by: `tests/bad_input.toml` (sent by `tests/it/catalogue`), `tests/it/http_table.rs`.
 
 mod answer;
 mod cors;
@@ -48,6 +48,7 @@ where
     let form = named.unwrap_or(Form::Json);
     let transport = form.transport();
     let is_http1 = request.version() < Version::HTTP_2;
+    let is_head = request.method() == Method::HEAD;
     intake.counters.request(transport);
     let export = export(intake, Head { transport, since, deadline }, named, request);
     let outcome = timeout_at(deadline, export).await.unwrap_or(Err(Refusal::Deadline(deadline - since)));
@@ -67,6 +68,10 @@ where
     };
     if let Some(origin) = &origin {
         cors::allow(origin, response.headers_mut());
+    }
+    if is_head {
+        // hyper leaves the body away over HTTP/1 only; over HTTP/2 it would be a protocol error.
+        *response.body_mut() = Reply::default();
     }
     response
 }

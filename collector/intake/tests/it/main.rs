@@ -4,11 +4,13 @@
 
 mod books;
 mod bounds;
+mod catalogue;
 mod client;
 mod disk;
 mod durability;
 mod export;
 mod fixtures;
+mod floods;
 mod grpc_table;
 mod house;
 mod http_table;

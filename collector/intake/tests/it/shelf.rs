@@ -60,6 +60,11 @@ impl Shelf {
         self.entries.lock().unwrap().clone()
     }
 
+    /// Hands over what was kept.
+    pub(crate) fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries.lock().unwrap())
+    }
+
     pub(crate) fn spans(&self) -> u64 {
         self.entries().iter().map(|entry| u64::from(entry.spans.get())).sum()
     }
