@@ -177,10 +177,14 @@ impl Parts<'_> {
     }
 }
 
-/// Prompts and answers lie below: nobody else on the machine may read them.
+/// Prompts and answers lie below: nobody else on the machine may read them. Parents are not made: a mount that is not there must not
+/// be papered over.
 fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        made => made,
+    }
 }
 
 /// The log's own name, made with it and kept in it: the recorder's cursor in the database belongs to this name, so that a new log in

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use emberd_log::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,14 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let daemon = {
         let roles = Roles { consume: options.role.contains(&Role::Consume) };
-        wiring::assemble(config, World::real(), roles).await?
+        match wiring::assemble(config, World::real(), roles).await {
+            Ok(daemon) => daemon,
+            Err(error) if wants_an_operator(&error) => {
+                eprintln!("emberd: {error:#}");
+                return Ok(ExitCode::from(super::EX_CONFIG));
+            }
+            Err(error) => return Err(error),
+        }
     };
     let stop = CancellationToken::new();
     let mut running = std::pin::pin!(daemon.run(stop.clone()));
@@ -73,4 +81,29 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tracing::info!("{name}: stopping in the order that data flows");
         stop.cancel();
     }
+}
+
+/// Whether the place where emberd was told to run is the reason that it cannot: starting again does not help before someone has
+/// changed something. A disk that is full or fails may be better in a minute.
+fn wants_an_operator(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    error.chain().any(|cause| {
+        if let Some(OpenError::Locked { .. } | OpenError::FutureVersion { .. } | OpenError::BudgetTooSmall { .. }) =
+            cause.downcast_ref()
+        {
+            return true;
+        }
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                Io::PermissionDenied
+                    | Io::ReadOnlyFilesystem
+                    | Io::NotFound
+                    | Io::NotADirectory
+                    | Io::AlreadyExists
+                    | Io::AddrInUse
+                    | Io::AddrNotAvailable
+            )
+        })
+    })
 }

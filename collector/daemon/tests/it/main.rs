@@ -6,6 +6,7 @@
 //! checkout).
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
+mod budget;
 mod client;
 mod commands;
 mod fixtures;
@@ -14,4 +15,5 @@ mod kill;
 mod library;
 mod phoenix;
 mod process;
+mod refuses_to_start;
 mod stopping;

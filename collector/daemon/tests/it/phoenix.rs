@@ -14,7 +14,7 @@ use super::fixtures;
 use super::kill::Made;
 use super::library::{Kind, Library};
 
-fn venv() -> PathBuf {
+pub fn venv() -> PathBuf {
     let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd/phoenix");
     let venv = std::env::var_os("EMBERD_PHOENIX").map_or_else(cache, PathBuf::from);
     assert!(emberd_phoenix::process::installed(&venv), "no Phoenix in {}; run make setup", venv.display());
