@@ -69,7 +69,10 @@ async fn tonic_2484_bombs_take_their_limit_and_no_more() {
             let answer = client.send(request(coding, bomb, is_grpc)).await.unwrap();
             let rise = rss::peak_mib().saturating_sub(before);
             assert!(!answer.is_retryable(), "{answer:?}");
-            assert_eq!(if is_grpc { answer.code() } else { answer.status.as_u16().into() }, if is_grpc { 8 } else { 413 });
+            assert_eq!(
+                if is_grpc { answer.code() } else { answer.status.as_u16().into() },
+                if is_grpc { 8 } else { 413 }
+            );
             assert!(rise <= ONE_RISE_MIB_MAX, "{coding}: {rise} MiB for one megabyte");
             one_rise_mib_max = one_rise_mib_max.max(rise);
             sent += 1;

@@ -1,6 +1,6 @@
 //! Twenty times what the log takes, in a process of its own.
 //!
-//! A collector under such a load ran out of memory, and did not recover when it was over (opentelemetry-collector#4981, #1121).
+//! A collector under overload did not recover when it was over (opentelemetry-collector#4981).
 
 #![allow(clippy::unwrap_used, reason = "in a test that is how one fails")]
 #![allow(dead_code, reason = "the modules are shared with tests/it, which uses all of them")]

@@ -167,8 +167,7 @@ impl Load {
 
     async fn over_grpc(&mut self, body: Bytes) -> bool {
         self.grpc.ready().await.unwrap();
-        let path =
-            http::uri::PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+        let path = http::uri::PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
         let Err(status) = self.grpc.unary(tonic::Request::new(body), path, Raw).await else { return false };
         let is_back_pressure = matches!(status.code(), tonic::Code::ResourceExhausted | tonic::Code::Unavailable);
         let has_retry_info = status.details().windows(9).any(|window| window == b"RetryInfo");
@@ -182,7 +181,8 @@ impl Load {
         if answer.status().is_success() {
             return false;
         }
-        let retry_after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
+        let retry_after =
+            answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
         assert!(matches!(answer.status().as_u16(), 429 | 503) && retry_after >= Some(1), "{answer:?}");
         assert!(answer.bytes().await.unwrap().windows(9).any(|window| window == b"RetryInfo"));
         true
@@ -290,6 +290,7 @@ async fn otelcol_15126_a_full_budget_is_waited_out_by_a_real_sdk() {
         until(&name, async || sink.has(&name)).await;
     }
     let peak = peak_rss_bytes(emberd.pid());
+    eprintln!("PEAK {} MiB acked {}", peak >> 20, load.acked.len());
     assert!(peak < RSS_BYTES_MAX, "emberd took {} MiB", peak >> 20);
     assert!(emberd.terminate().success());
 }

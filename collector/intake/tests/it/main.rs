@@ -14,6 +14,7 @@ mod floods;
 mod grpc_table;
 mod house;
 mod http_table;
+mod incidents;
 mod keys;
 mod shelf;
 mod slow;

@@ -65,8 +65,7 @@ async fn drippers_hold_nobody_up() {
     let house = House::open(shelf.clone());
     let mut drippers = Vec::new();
     for number in 0..64 {
-        let (over_grpc, version) =
-            [(true, Version::Two), (false, Version::Two), (false, Version::One)][number % 3];
+        let (over_grpc, version) = [(true, Version::Two), (false, Version::Two), (false, Version::One)][number % 3];
         drippers.push(Dripper::open(&house, over_grpc, version, LARGEST).await);
     }
     requests_came(&house, 64).await;
@@ -199,10 +198,8 @@ async fn bodies_below_the_least_rate_are_cut_off() {
 
 /// A thousand connections that say little and slowly, in their heads or in their bodies, are all cut off, and a client beside them
 /// is served throughout.
-///
-/// The collector's OTLP receiver has no bound on them: its memory and its CPU went with the number of slow clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn otelcol_12893_a_thousand_slow_connections_cost_nobody_anything() {
+async fn a_thousand_slow_connections_cost_nobody_anything() {
     const CROWD: usize = 1000;
     let mut config = config();
     config.header_timeout = Duration::from_secs(2);
@@ -212,7 +209,10 @@ async fn otelcol_12893_a_thousand_slow_connections_cost_nobody_anything() {
         "P".to_owned(),
         "PRI * HTTP/2.0\r\n".to_owned(),
         format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-"),
-        format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n\n", 64 * MIB),
+        format!(
+            "POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n\n",
+            64 * MIB
+        ),
     ];
     let mut crowd = Vec::new();
     for number in 0..CROWD {

@@ -288,9 +288,11 @@ impl Attribute {
         } else if let Some(bytes) = &self.bytes {
             Some(Value::BytesValue(from_hex(bytes)))
         } else if let Some(depth) = self.nested {
-            (0..depth).fold(text("deep"), |inner, _| AnyValue {
-                value: Some(Value::ArrayValue(ArrayValue { values: vec![inner] })),
-            }).value
+            (0..depth)
+                .fold(text("deep"), |inner, _| AnyValue {
+                    value: Some(Value::ArrayValue(ArrayValue { values: vec![inner] })),
+                })
+                .value
         } else {
             match self.empty.as_ref().expect("an attribute has a value") {
                 Empty::Unset => None,

@@ -52,7 +52,11 @@ impl Row {
     fn ways(&self) -> Vec<Way> {
         const PLAIN: &[Coding] = &[Coding::Plain];
         const ALL: &[Coding] = &[Coding::Plain, Coding::Gzip, Coding::Zstd, Coding::Deflate];
-        let as_it_is = self.compress.is_some() || self.encoding.is_some() || self.flag.is_some() || self.frames.is_some() || self.unframed;
+        let as_it_is = self.compress.is_some()
+            || self.encoding.is_some()
+            || self.flag.is_some()
+            || self.frames.is_some()
+            || self.unframed;
         let codings = if as_it_is || self.house == Which::Default { PLAIN } else { ALL };
         let mut ways = Vec::new();
         for form in self.forms() {
@@ -394,7 +398,11 @@ fn the_catalogue_is_complete() {
             assert!(text.contains(&format!("fn {function}(")), "row {}: {test} is not there", row.n);
         }
         if row.deviates.is_some() {
-            assert!(DECISION.contains(&format!("| {} |", row.n)), "row {} deviates without a word in the decision", row.n);
+            assert!(
+                DECISION.contains(&format!("| {} |", row.n)),
+                "row {} deviates without a word in the decision",
+                row.n
+            );
         }
     }
 }
