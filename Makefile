@@ -6,6 +6,7 @@
 #   make check   format, lints, licences: what a change must pass before its tests are worth running
 #   make bench   the benches, with the bare server as the floor in the same run
 #   make kill    kill -9 cycles under load against the real binary (CYCLES=200)
+#   make fuzz    every fuzz target guided by coverage, SECONDS=60 each (TARGETS="walk json" for some); stops at a crash
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,11 +23,13 @@ DEMO_ARGS ?=
 CYCLES ?= 20
 BENCH_ARGS ?=
 RIG ?= ../shared/rig
+SECONDS ?= 60
+TARGETS ?=
 
-.PHONY: help setup rust build demo test run check bench kill
+.PHONY: help setup rust build demo test run check bench kill fuzz
 
 help:
-	@sed -n '3,8p' Makefile | cut -c3-
+	@sed -n '3,9p' Makefile | cut -c3-
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again"; exit 1; }
@@ -57,3 +60,6 @@ bench: setup
 
 kill: setup
 	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill -- --nocapture
+
+fuzz: rust
+	fuzz/run $(SECONDS) $(TARGETS)

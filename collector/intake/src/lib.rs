@@ -21,6 +21,8 @@ mod grpc;
 pub mod http;
 mod in_flight;
 mod inflate;
+#[doc(hidden)]
+pub mod inside;
 pub mod keys;
 mod line;
 mod listen;

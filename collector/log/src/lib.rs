@@ -21,6 +21,8 @@ pub mod disk_log;
 mod engine;
 pub mod error;
 mod format;
+#[doc(hidden)]
+pub mod inside;
 pub mod inspect;
 pub mod journal;
 mod keeper;

@@ -70,7 +70,6 @@ impl Shelf {
     }
 
     /// All segments, oldest first.
-    #[cfg(test)]
     pub(crate) fn segments(&self) -> Vec<Segment> {
         self.segments.iter().copied().collect()
     }

@@ -25,7 +25,7 @@ mod words;
 
 pub(crate) use draft::{Extract, ResourceFacts, extract, is_clock_sane};
 pub(crate) use marks::Marks;
-pub(crate) use stored::{Emitter, Facts, Flag, Text};
+pub(crate) use stored::{Emitter, Facts, Flag, Text, take_text};
 
 /// How spans are read; from config.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ mod layer;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::facts::{Extract, Facts, Flag, Marks, Reading, ResourceFacts, Text, extract, is_clock_sane};
+use crate::facts::{Extract, Facts, Flag, Marks, Reading, ResourceFacts, Text, extract, is_clock_sane, take_text};
 use crate::ledger::Origins;
 use crate::varint::{self, Cursor};
 use crate::wire::{self, Found};
@@ -281,7 +281,7 @@ fn take_said(cursor: &mut Cursor<'_>) -> Option<Option<Said>> {
         flag @ (1 | 2) => {
             let at = u64::from_le_bytes(cursor.array()?);
             let span = SpanId(cursor.array()?);
-            let text = str::from_utf8(cursor.bytes()?).ok()?.into();
+            let text = take_text(cursor)?.into();
             Some(Some(Said { is_json: flag == 2, at, span, text }))
         }
         _ => None,

@@ -20,6 +20,8 @@ pub mod choice;
 mod circuit;
 mod courier;
 mod feed;
+#[doc(hidden)]
+pub mod inside;
 mod load;
 mod outline;
 mod plain;

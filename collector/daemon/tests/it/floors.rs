@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 10] = [
     ("emberd-model", 0),
     ("emberd-log", 1),
     ("emberd-store", 1),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 9] = [
     ("emberd-api", 3),
     ("emberd-daemon", 4),
     ("emberd-benches", 5),
+    ("emberd-fuzz", 5),
 ];
 
 #[test]

@@ -14,13 +14,13 @@ use crate::refusal::Refusal;
 pub(super) const PREFIX_BYTES: usize = 5;
 
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) compressed: bool,
-    pub(super) bytes: Bytes,
+pub(crate) struct Message {
+    pub(crate) compressed: bool,
+    pub(crate) bytes: Bytes,
 }
 
 /// The one message of a unary call; the body must end with it.
-pub(super) async fn message<B>(
+pub(crate) async fn message<B>(
     body: &mut Pieces<B>,
     max_bytes: usize,
     in_flight: &InFlight,

@@ -8,9 +8,9 @@
 //! Kept by: `tests/bad_input.toml` (sent by `tests/it/catalogue`), `tests/it/grpc_table.rs`.
 
 mod answer;
-mod frame;
+pub(crate) mod frame;
 mod health;
-mod timeout;
+pub(crate) mod timeout;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::refusal::Refusal;
 
 /// When a request that came at `since` must be answered: at most `longest` later.
-pub(super) fn deadline(headers: &HeaderMap, since: Instant, longest: Duration) -> Result<Instant, Refusal> {
+pub(crate) fn deadline(headers: &HeaderMap, since: Instant, longest: Duration) -> Result<Instant, Refusal> {
     let asked = match headers.get("grpc-timeout") {
         None => longest,
         Some(value) => parse(value.as_bytes()).ok_or(Refusal::Framing("grpc-timeout is malformed"))?,

@@ -120,6 +120,11 @@ pub(crate) struct Facts {
     texts: [Option<Box<str>>; Text::ALL.len()],
 }
 
+/// The next text; none if it is not one that is ever put: no text with a NUL is.
+pub(crate) fn take_text<'a>(cursor: &mut Cursor<'a>) -> Option<&'a str> {
+    str::from_utf8(cursor.bytes()?).ok().filter(|text| !text.contains('\0'))
+}
+
 /// Tags below this are texts.
 const FIRST_COUNT_TAG: u8 = 32;
 const FIRST_TOKEN_TAG: u8 = 64;
@@ -220,7 +225,7 @@ impl Facts {
         while !cursor.is_at_end() {
             let tag = cursor.byte()?;
             if let Some(&text) = Text::ALL.get(usize::from(tag)) {
-                self.set_text(text, Some(str::from_utf8(cursor.bytes()?).ok()?.into()));
+                self.set_text(text, Some(take_text(&mut cursor)?.into()));
             } else if tag == FIRST_TOKEN_TAG {
                 self.first_token_nanos = Some(cursor.number()?);
             } else {

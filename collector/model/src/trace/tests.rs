@@ -143,6 +143,23 @@ fn contradictions_are_marked_and_decided() {
     assert_eq!(row_of(&[one.clone(), one]).metadata.get("marks"), None);
 }
 
+/// A stored text that was damaged into one with a NUL does not come into a row, which PostgreSQL would refuse for ever.
+#[test]
+fn a_nul_in_a_stored_text_is_no_text() {
+    let spans = [span(1).with("session.id", text("s-marked")), call(2, 1).with("input.value", text("i-marked"))];
+    let sound = state(&spans).encode();
+    for marked in [&b"s-marked"[..], b"i-marked"] {
+        let at = sound.windows(marked.len()).position(|bytes| bytes == marked).unwrap();
+        let mut bytes = sound.clone();
+        bytes[at] = 0;
+        if let Ok(state) = TraceState::decode(&bytes)
+            && let Some(row) = row(TRACE, &state, &prices(), true)
+        {
+            assert!(!format!("{row:?}").contains("\\0") && !format!("{row:?}").contains("\\u{0}"), "{row:?}");
+        }
+    }
+}
+
 #[test]
 fn another_version_is_not_read() {
     assert_eq!(TraceState::decode(&[]), Err(Undecodable("unknown version")));

@@ -1,0 +1,64 @@
+//! The targets, by the room whose parser they try.
+
+mod answer;
+mod config;
+mod cut;
+mod door;
+mod json;
+mod keys;
+mod log;
+mod mend;
+mod number;
+mod prices;
+mod sketch;
+mod trace;
+mod wire;
+
+use crate::{Target, seeds};
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "walk", run: wire::walk, seeds: seeds::requests },
+    Target { name: "walk_wild", run: wire::walk_wild, seeds: seeds::none },
+    Target { name: "walk_values", run: wire::walk_values, seeds: seeds::requests },
+    Target { name: "cut_rejected", run: wire::cut_rejected, seeds: seeds::headed_requests },
+    Target { name: "edited", run: wire::edited, seeds: seeds::headed_requests },
+    Target { name: "json", run: json::json, seeds: seeds::json },
+    Target { name: "json_syntax", run: json::json_syntax, seeds: seeds::json },
+    Target { name: "json_forms", run: json::json_forms, seeds: seeds::none },
+    Target { name: "number", run: number::number, seeds: number::seeds },
+    Target { name: "facts", run: trace::facts, seeds: seeds::headed_requests },
+    Target { name: "trace_state", run: trace::trace_state, seeds: seeds::states },
+    Target { name: "row", run: trace::row, seeds: trace::row_seeds },
+    Target { name: "sketch", run: sketch::sketch, seeds: sketch::seeds },
+    Target { name: "sketch_sums", run: sketch::sketch_sums, seeds: seeds::none },
+    Target { name: "prices", run: prices::prices, seeds: prices::seeds },
+    Target { name: "segment", run: log::segment, seeds: seeds::none },
+    Target { name: "segment_noise", run: log::segment_noise, seeds: log::segment_seeds },
+    Target { name: "cursor", run: log::cursor, seeds: log::cursor_seeds },
+    Target { name: "mend", run: mend::mend, seeds: seeds::requests },
+    Target { name: "mend_forms", run: mend::mend_forms, seeds: seeds::none },
+    Target { name: "outline", run: cut::outline, seeds: seeds::headed_requests },
+    Target { name: "outline_noise", run: cut::outline_noise, seeds: seeds::headed_requests },
+    Target { name: "answer", run: answer::answer, seeds: answer::seeds },
+    Target { name: "retry_after", run: answer::retry_after, seeds: answer::retry_after_seeds },
+    Target { name: "inflate", run: door::inflate, seeds: door::inflate_seeds },
+    Target { name: "deflate", run: door::deflate, seeds: seeds::headed_requests },
+    Target { name: "grpc_frame", run: door::grpc_frame, seeds: door::grpc_frame_seeds },
+    Target { name: "grpc_timeout", run: door::grpc_timeout, seeds: door::grpc_timeout_seeds },
+    Target { name: "keys", run: keys::keys, seeds: keys::seeds },
+    Target { name: "config", run: config::config, seeds: config::seeds },
+];
+
+/// The first `N` bytes, zeros where there are fewer, and what follows.
+fn head<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
+    let mut head = [0; N];
+    let some = input.len().min(N);
+    head[..some].copy_from_slice(&input[..some]);
+    (head, &input[some..])
+}
+
+/// Two parts of `input`, cut where a byte says: in 256ths of its length.
+fn halves(input: &[u8], at: u8) -> (&[u8], &[u8]) {
+    input.split_at(input.len() * usize::from(at) / 256)
+}
