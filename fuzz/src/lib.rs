@@ -29,7 +29,13 @@ mod views;
 mod wild;
 
 // The binary's own room: it is no library that could be asked.
-#[allow(dead_code, unused_imports, unreachable_pub, missing_docs, reason = "of a whole room, the targets want one function")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "of a whole room, the targets want one function"
+)]
 #[path = "../../collector/daemon/src/config/mod.rs"]
 mod config;
 

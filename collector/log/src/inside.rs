@@ -29,11 +29,7 @@ pub enum Read {
 }
 
 /// Recovers a directory, and reads all that is left in it.
-pub fn recovered(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    segment_bytes: u64,
-) -> Result<(Recovery, Vec<Read>), OpenError> {
+pub fn recovered(disk: &Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Result<(Recovery, Vec<Read>), OpenError> {
     let found = recover(disk, dir, segment_bytes, Durability::Sync, UnixNanos(1))?;
     let segments = found.shelf.segments();
     let mut expected = segments.first().map_or(found.report.head, |first| first.base);

@@ -19,7 +19,8 @@ const NOW_SECONDS: u64 = 1_795_219_200;
 const NOW: UnixNanos = UnixNanos(NOW_SECONDS * 1_000_000_000);
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let retry_info = b"\x08\x0e\x1a\x32\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x06\x0a\x04\x08\x03\x10\x05";
+    let retry_info =
+        b"\x08\x0e\x1a\x32\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x06\x0a\x04\x08\x03\x10\x05";
     let partial = b"\x0a\x06\x08\x03\x12\x02no";
     vec![
         [&[0, 14, 0, 0][..], retry_info].concat(),
@@ -59,9 +60,17 @@ fn is_bounded(wait: Option<Duration>, said: &str) {
 }
 
 pub(super) fn retry_after_seeds() -> Vec<Vec<u8>> {
-    ["7", " 120 ", "99999999999999999999999", "Sat, 21 Nov 2026 00:00:30 GMT", "Fri, 20 Nov 2026 23:59:59 GMT", "-1", ""]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec()
+    [
+        "7",
+        " 120 ",
+        "99999999999999999999999",
+        "Sat, 21 Nov 2026 00:00:30 GMT",
+        "Fri, 20 Nov 2026 23:59:59 GMT",
+        "-1",
+        "",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 /// `Retry-After` is seconds or a date of HTTP's form, each bounded; anything else says nothing.
@@ -83,7 +92,8 @@ pub(super) fn retry_after(input: &[u8]) {
     // Any second from 1970 to 2106, as a server would write it.
     let seconds = u32::from_le_bytes(head::<4>(input).0);
     let date = OffsetDateTime::from_unix_timestamp(seconds.into()).expect("within 136 years");
-    let form = format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+    let form =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     let date = date.format(&form).expect("a date can be written");
     let until = Duration::from_secs(u64::from(seconds).saturating_sub(NOW_SECONDS));
     assert_eq!(wait(date.as_bytes()), Some(until.min(WAIT_MAX)), "{date}");

@@ -31,7 +31,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         short.clone().into_bytes(),
         format!("{short}[[forward]]\nname = \"a\"\nurl = \"grpc://h:4317\"\n\0{variables}").into_bytes(),
         b"[log]\nbudget = \"12XB\"\nbackend = 7\n[nothing]\n[intake\ngrpc = \n".to_vec(),
-        b"[flags]\ntraces = { enabled = true, rollout = 101 }\n\0EMBERD_FORWARD=[{name='x',url='http://h/v1/traces'}]".to_vec(),
+        b"[flags]\ntraces = { enabled = true, rollout = 101 }\n\0EMBERD_FORWARD=[{name='x',url='http://h/v1/traces'}]"
+            .to_vec(),
     ]
 }
 
@@ -85,5 +86,6 @@ pub(super) fn config(input: &[u8]) {
 fn variable(line: &[u8]) -> Option<(OsString, OsString)> {
     let at = line.iter().position(|&byte| byte == b'=')?;
     let name = &line[..at];
-    (!name.is_empty()).then(|| (std::ffi::OsStr::from_bytes(name).into(), std::ffi::OsStr::from_bytes(&line[at + 1..]).into()))
+    (!name.is_empty())
+        .then(|| (std::ffi::OsStr::from_bytes(name).into(), std::ffi::OsStr::from_bytes(&line[at + 1..]).into()))
 }

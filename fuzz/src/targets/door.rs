@@ -131,9 +131,15 @@ pub(super) fn deflate(input: &[u8]) {
 pub(super) fn grpc_frame_seeds() -> Vec<Vec<u8>> {
     let framed = |flag: u8, length: u32, message: &[u8]| [&[flag][..], &length.to_be_bytes(), message].concat();
     let headed = |wire: Vec<u8>| [&[3, 200, 1, 7][..], &wire].concat();
-    [framed(1, 11, b"eleven byte"), framed(0, 0, b""), framed(2, 1, b"a"), framed(0, u32::MAX, b"a"), framed(0, 3, b"four")]
-        .map(headed)
-        .to_vec()
+    [
+        framed(1, 11, b"eleven byte"),
+        framed(0, 0, b""),
+        framed(2, 1, b"a"),
+        framed(0, u32::MAX, b"a"),
+        framed(0, 3, b"four"),
+    ]
+    .map(headed)
+    .to_vec()
 }
 
 /// However a body falls onto frames, it is the one message whose length it says, or it is refused; lengths over the limit are
@@ -168,7 +174,9 @@ pub(super) fn grpc_frame(input: &[u8]) {
 }
 
 pub(super) fn grpc_timeout_seeds() -> Vec<Vec<u8>> {
-    ["1n", "250u", "10000m", "3S", "2M", "99999999H", "0S", "123456789S", "1.5S"].map(|text| text.as_bytes().to_vec()).to_vec()
+    ["1n", "250u", "10000m", "3S", "2M", "99999999H", "0S", "123456789S", "1.5S"]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
 }
 
 /// `grpc-timeout` is one to eight digits and a unit, and never more than the config gives; all else is malformed.

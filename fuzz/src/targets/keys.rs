@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use emberd_intake::keys::BadKeys;
 use emberd_intake::Keys;
+use emberd_intake::keys::BadKeys;
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     [

@@ -4,6 +4,7 @@ mod answer;
 mod config;
 mod cut;
 mod door;
+mod journal;
 mod json;
 mod keys;
 mod log;
@@ -36,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "segment", run: log::segment, seeds: seeds::none },
     Target { name: "segment_noise", run: log::segment_noise, seeds: log::segment_seeds },
     Target { name: "cursor", run: log::cursor, seeds: log::cursor_seeds },
+    Target { name: "journal", run: journal::journal, seeds: seeds::none },
+    Target { name: "journal_noise", run: journal::journal_noise, seeds: journal::noise_seeds },
     Target { name: "mend", run: mend::mend, seeds: seeds::requests },
     Target { name: "mend_forms", run: mend::mend_forms, seeds: seeds::none },
     Target { name: "outline", run: cut::outline, seeds: seeds::headed_requests },

@@ -5,9 +5,19 @@ use emberd_model::wire;
 use serde_json::value::RawValue;
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    ["0", "-0.5e+3", "18446744073709551615", "1.50e1", "-9223372036854775808", "9007199254740993.0", "1e-400", "00", "1."]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec()
+    [
+        "0",
+        "-0.5e+3",
+        "18446744073709551615",
+        "1.50e1",
+        "-9223372036854775808",
+        "9007199254740993.0",
+        "1e-400",
+        "00",
+        "1.",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 /// A number is taken if it is one, fits the field and, for a whole field, is whole; then it is exact, quoted or not.
