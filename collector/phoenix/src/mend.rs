@@ -165,8 +165,10 @@ impl Changes {
         self.marks.push((what, place[..cut].to_owned()));
     }
 
-    fn keep(&mut self, path: &str, original: String) {
+    fn keep(&mut self, path: &str, mut original: String) {
         let key = key::mended(&format!("{ORIGINAL}{path}"), &mut |_| ()).unwrap_or_else(|| format!("{ORIGINAL}{path}"));
+        // It stands beside what was mended, and must be taken like that.
+        value::without_nul(&mut original, &key, self);
         self.originals.push(text_attribute(key, original));
     }
 }

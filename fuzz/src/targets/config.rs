@@ -59,6 +59,7 @@ pub(super) fn config(input: &[u8]) {
         }
         Err(errors) => {
             assert!(!errors.0.is_empty(), "refused without a reason");
+            let is_toml = str::from_utf8(text).is_ok_and(|text| toml::from_str::<toml::Table>(text).is_ok());
             for fault in &errors.0 {
                 let place = fault.place.to_string();
                 let line = place.strip_prefix(&path).and_then(|place| place.strip_prefix(':')?.parse::<usize>().ok());
@@ -66,7 +67,6 @@ pub(super) fn config(input: &[u8]) {
                 assert!(is_placed, "{fault}: of {lines} lines and {names:?}");
                 assert!(!fault.message.is_empty() && !fault.to_string().contains('\n'), "{fault:?}");
                 // A key is named wherever the file can be read as TOML; an unknown one in the message.
-                let is_toml = str::from_utf8(text).is_ok_and(|text| toml::from_str::<toml::Table>(text).is_ok());
                 let is_named = !fault.key.is_empty() || fault.message.starts_with("unknown ");
                 assert!(is_named || !is_toml || names.contains(&place[..]), "{fault} names no key");
             }

@@ -113,6 +113,19 @@ fn no_nul_is_left_anywhere() {
     assert!(!format!("{span:?}").contains("\\0"), "{span:?}");
 }
 
+/// A kind that is no text is kept as text beside the one that took its place, and is no way around the rule for NULs.
+#[test]
+fn no_nul_is_left_in_an_original() {
+    let list = Value::ArrayValue(ArrayValue { values: vec![holding(text("a\0b"))] });
+    let pairs = pairs(vec![pair("k\0", text("v\0"))]);
+    for (kind, original) in [(list, "a\u{fffd}b"), (pairs, "k\u{fffd}=v\u{fffd}")] {
+        let (values, marks) = mended(vec![pair("openinference.span.kind", kind)]);
+        assert_eq!(values["openinference.span.kind"], text("UNKNOWN"));
+        assert_eq!(values["emberd.original.openinference.span.kind"], text(original));
+        assert!(marks.contains(&(What::Nul, "emberd.original.openinference.span.kind".to_owned())), "{marks:?}");
+    }
+}
+
 /// The list of changes says which, and is bounded.
 #[test]
 fn the_span_says_what_was_changed() {
