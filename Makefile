@@ -5,8 +5,10 @@
 #   make run     emberd alone, on its embedded default (SQLite, a local log)
 #   make check   format, lints, licences: what a change must pass before its tests are worth running
 #   make bench   the benches, with the bare server as the floor in the same run
-#   make kill    kill -9 cycles under load against the real binary (CYCLES=200)
+#   make kill    kill -9 cycles under load against the real binary, on each database (CYCLES=200)
 #   make fuzz    every fuzz target guided by coverage, SECONDS=60 each (TARGETS="walk json" for some); stops at a crash
+#   make phoenix-kills   kills and stops of a real Phoenix under load (KILLS=10)
+#   make reliability     docs/reliability.md, from the figures that the last `make test` printed
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,15 +23,18 @@ CARGO := cargo
 BIN := $(CARGO_TARGET_DIR)/debug/emberd
 DEMO_ARGS ?=
 CYCLES ?= 20
+KILLS ?= 1
+# What the tests printed last, figures among it.
+OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
 BENCH_ARGS ?=
 RIG ?= ../shared/rig
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: help setup rust build demo test run check bench kill fuzz
+.PHONY: help setup rust build demo test run check bench kill fuzz phoenix-kills reliability
 
 help:
-	@sed -n '3,9p' Makefile | cut -c3-
+	@sed -n '3,11p' Makefile | cut -c3-
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again"; exit 1; }
@@ -46,8 +51,13 @@ demo: setup build
 run: build
 	$(BIN) serve
 
+# pipefail (above) makes the exit code that of the tests.
 test: setup
-	.ci/with-services $(CARGO) test --locked --workspace --no-fail-fast
+	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT)
+	.ci/with-services $(CARGO) test --locked --workspace --no-fail-fast 2>&1 | tee -a $(OUTPUT)
+
+reliability:
+	.ci/figures render $(OUTPUT)
 
 check: rust
 	$(CARGO) fmt --all --check
@@ -59,7 +69,10 @@ bench: setup
 	EMBERD_RIG=$$(.ci/services rig $(RIG)) .ci/with-services $(CARGO_TARGET_DIR)/release/emberd-benches $(BENCH_ARGS)
 
 kill: setup
-	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill -- --nocapture
+	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill:: -- --nocapture
 
 fuzz: rust
 	fuzz/run $(SECONDS) $(TARGETS)
+
+phoenix-kills: setup
+	EMBERD_TEST_PHOENIX_KILLS=$(KILLS) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it truth:: -- --nocapture

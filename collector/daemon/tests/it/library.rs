@@ -33,22 +33,26 @@ pub struct Library {
 impl Library {
     /// An empty database; emberd migrates it when it starts.
     pub async fn new(kind: Kind) -> Self {
-        let mut home = Home::new();
-        let url = match kind {
-            Kind::Sqlite => String::new(),
-            Kind::Postgres => {
-                let name = format!("it_{}", uuid::Uuid::new_v4().simple());
-                let mut server = PgConnection::connect(&postgres_server()).await.unwrap();
-                sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-                    .execute(&mut server)
-                    .await
-                    .unwrap();
-                let url = format!("{}/{name}", postgres_server().rsplit_once('/').unwrap().0);
-                url
+        match kind {
+            Kind::Sqlite => {
+                let mut home = Home::new();
+                home.set("EMBERD_STORE_URL", "sqlite");
+                Self { home, kind, url: String::new() }
             }
-        };
-        home.set("EMBERD_STORE_URL", if url.is_empty() { "sqlite" } else { &url });
-        Self { home, kind, url }
+            Kind::Postgres => Self::on(&postgres_server()).await,
+        }
+    }
+
+    /// An empty database on this PostgreSQL server.
+    pub async fn on(server: &str) -> Self {
+        let name = format!("it_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(server).await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        let mut home = Home::new();
+        home.set("EMBERD_STORE_URL", &url);
+        Self { home, kind: Kind::Postgres, url }
     }
 
     /// Lets emberd find this library's PostgreSQL (again).
@@ -89,6 +93,39 @@ impl Library {
         let columns = "id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, \
                        metadata, created_at, user_id";
         self.objects(columns, "prompt_traces ORDER BY phoenix_trace_id").await
+    }
+
+    /// What the outside oracle compares of each row of prompt_traces; a part of the row, as there may be hundreds of thousands.
+    pub async fn rows(&self) -> Vec<Value> {
+        let columns = "trace, prompt_id, ms, prompt_tokens, completion_tokens, total_tokens, status, spans, llm_calls, llm_time_ms, \
+                       created_at";
+        let tail = "(SELECT phoenix_trace_id AS trace, prompt_id, execution_time_ms AS ms, status, created_at,
+                tokens_used ->> 'prompt' AS prompt_tokens, tokens_used ->> 'completion' AS completion_tokens,
+                tokens_used ->> 'total' AS total_tokens, metadata ->> 'spans' AS spans,
+                metadata ->> 'llm_calls' AS llm_calls, metadata ->> 'llm_time_ms' AS llm_time_ms
+            FROM prompt_traces) AS brief";
+        self.objects(columns, tail).await
+    }
+
+    /// Every row of prompt_performance_summary.
+    pub async fn summaries(&self) -> Vec<Value> {
+        let columns = "prompt_id, prompt_title, total_traces, avg_latency, median_latency, p95_latency, success_rate, avg_tokens, \
+                       last_used_at";
+        self.objects(columns, "prompt_performance_summary").await
+    }
+
+    /// Traces that name one of these prompts and do not belong to it yet.
+    pub async fn waiting_for(&self, titles: impl Iterator<Item = &str>) -> u64 {
+        let titles: Vec<_> = titles.map(|title| format!("'{title}'")).collect();
+        if titles.is_empty() {
+            return 0;
+        }
+        let tail = format!(
+            "(SELECT count(*) AS n FROM prompt_traces WHERE prompt_id = '00000000-0000-0000-0000-000000000000'
+                AND metadata ->> 'prompt_ref' IN ({})) AS waiting",
+            titles.join(", ")
+        );
+        self.objects("n", &tail).await[0]["n"].as_u64().unwrap()
     }
 
     /// Every row of prompt_performance_metrics, without its id and creation time.

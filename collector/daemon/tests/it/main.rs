@@ -7,13 +7,27 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
 mod budget;
+mod books;
 mod client;
 mod commands;
+mod cursors;
 mod fixtures;
 mod floors;
+mod hostile;
+mod incidents;
 mod kill;
 mod library;
+mod made;
+mod outage;
 mod phoenix;
+mod postgres;
 mod process;
 mod refuses_to_start;
 mod stopping;
+mod truth;
+
+/// A figure of docs/reliability.md, past the test runner's capture: `.ci/figures` collects these lines.
+fn figure(id: &str, values: &serde_json::Value) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "figure {id} {values}");
+}

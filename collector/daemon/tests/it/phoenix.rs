@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Client, Transport};
 use super::fixtures;
-use super::kill::Made;
+use super::made::Made;
 use super::library::{Kind, Library};
 
 pub fn venv() -> PathBuf {
@@ -21,7 +21,7 @@ pub fn venv() -> PathBuf {
     venv
 }
 
-async fn started(dir: &std::path::Path, ports: Ports) -> Phoenix {
+pub async fn started(dir: &std::path::Path, ports: Ports) -> Phoenix {
     let mut phoenix = Phoenix::start(&venv(), dir, ports).unwrap();
     phoenix.ready(Duration::from_secs(120)).await.unwrap();
     phoenix

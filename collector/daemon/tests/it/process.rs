@@ -114,8 +114,13 @@ impl Emberd {
     }
 
     /// SIGTERM; returns how it ended.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits until it has ended; returns how.
+    pub fn ended(mut self) -> ExitStatus {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -139,9 +144,10 @@ impl Emberd {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("GET {path}: {status} {text}"))
     }
 
-    /// Waits until all that was acknowledged is recorded and published, rootless traces included.
+    /// Waits until all that was acknowledged is recorded and published, rootless traces included. It may take long, if it moves.
     pub async fn recorded(&self) {
-        let since = Instant::now();
+        let mut since = Instant::now();
+        let mut last = Value::Null;
         loop {
             let status = self.get("/api/status").await;
             let accepted = status["ledger"]["accepted_spans"].as_u64().unwrap();
@@ -152,8 +158,27 @@ impl Emberd {
             if done >= accepted && counts["rootless"] == 0 && counts["unpublished"] == 0 {
                 return;
             }
+            let now = serde_json::json!([done, counts]);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
             assert!(since.elapsed() < PATIENCE, "not recorded: {status:#}\n{}", self.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The books balance: received = accepted + rejected + refused, and what was accepted is somewhere with every consumer. The end
+    /// of every story.
+    pub async fn sums_are_right(&self, _home: &Home) {
+        let status = self.get("/api/status").await;
+        let ledger = &status["ledger"];
+        let part = |of: &Value, name: &str| of[name].as_u64().unwrap_or_else(|| panic!("{name}: {status:#}"));
+        let [accepted, rejected, refused] =
+            ["accepted_spans", "rejected_spans", "refused_spans"].map(|name| part(ledger, name));
+        assert_eq!(part(ledger, "received_spans"), accepted + rejected + refused, "{status:#}");
+        for (name, consumer) in ledger["consumers"].as_object().unwrap() {
+            let sum: u64 = ["done", "pending", "quarantined", "skipped"].map(|name| part(consumer, name)).iter().sum();
+            assert_eq!(sum, accepted, "{name}: {status:#}");
         }
     }
 }

@@ -67,3 +67,31 @@ async fn a_database_that_is_away_holds_no_span_up() {
     emberd.recorded().await;
     assert_eq!(library.traces().await.len(), 10);
 }
+
+/// SIGINT ends it cleanly and in time while everything that it waits for is stuck: the database is not there, one endpoint takes
+/// connections and says nothing, the other is not there. Vector's disk buffer looped and ignored SIGINT (vectordotdev/vector#17644).
+#[tokio::test(flavor = "multi_thread")]
+async fn vector_17644_sigint_ends_it_whoever_is_stuck() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut library = Library::new(Kind::Postgres).await;
+    library.home.set("EMBERD_STORE_URL", "postgres://emberd@127.0.0.1:9/nowhere");
+    let forward = format!(
+        "[{{ name = \"mute\", url = \"grpc://{}\" }}, {{ name = \"away\", url = \"http://127.0.0.1:9/v1/traces\" }}]",
+        mute.local_addr().unwrap()
+    );
+    library.home.set("EMBERD_FORWARD", &forward);
+    let emberd = library.home.start();
+    let mut client = Client::connect(&emberd).await;
+    for number in (0..300).step_by(3) {
+        client.send_grpc(Made::new(number).requests[0].clone()).await.unwrap();
+    }
+    emberd.signal("INT");
+    let status = tokio::task::spawn_blocking(|| emberd.ended()).await.unwrap();
+    assert!(status.success(), "{status}");
+    drop(mute);
+    library.point_home_at_database();
+    library.home.set("EMBERD_FORWARD", "[]");
+    let emberd = library.home.start();
+    emberd.recorded().await;
+    assert_eq!(library.traces().await.len(), 100);
+}
