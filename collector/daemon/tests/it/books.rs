@@ -124,8 +124,7 @@ impl Books {
         self.joined(library).await;
         emberd.recorded().await;
         emberd.sums_are_right(&library.home).await;
-        let (rows, metrics, summaries) =
-            (library.rows().await, library.metrics().await, library.summaries().await);
+        let (rows, metrics, summaries) = (library.rows().await, library.metrics().await, library.summaries().await);
         let ended = tokio::task::spawn_blocking(|| emberd.terminate()).await.unwrap();
         assert!(ended.success(), "{ended}");
 
@@ -366,7 +365,8 @@ fn compare_summaries(hours: &Hours<'_>, summaries: &[Value]) {
     let mut seen = 0;
     for summary in summaries {
         let prompt = summary["prompt_id"].as_str().unwrap().to_owned();
-        let sum = Sum::of(hours.range((prompt.clone(), i64::MIN)..=(prompt.clone(), i64::MAX)).flat_map(|(_, rows)| rows));
+        let sum =
+            Sum::of(hours.range((prompt.clone(), i64::MIN)..=(prompt.clone(), i64::MAX)).flat_map(|(_, rows)| rows));
         assert_eq!(number(&summary["total_traces"]), sum.traces(), "{summary}");
         if sum.latencies.is_empty() {
             continue;

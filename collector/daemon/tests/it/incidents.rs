@@ -28,7 +28,9 @@ fn is_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let declared = lines.iter().position(|line| {
         let line = line.strip_prefix("async ").unwrap_or(line);
-        line.strip_prefix("fn ").and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with(['(', '<']))
+        line.strip_prefix("fn ")
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.starts_with(['(', '<']))
     });
     declared.is_some_and(|at| {
         let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::client::{Client, Transport};
 use super::fixtures;
-use super::made::Made;
 use super::library::{Kind, Library};
+use super::made::Made;
 
 pub fn venv() -> PathBuf {
     let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd/phoenix");

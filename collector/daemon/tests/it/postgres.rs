@@ -47,7 +47,7 @@ impl Drop for Server {
 
 const CONNECTIONS: u64 = 4;
 /// Between two requests of a connection.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(1);
 
 /// Senders that go on until they are stopped or their emberd ends.
 struct Load {

@@ -120,3 +120,25 @@ fn an_empty_sketch_has_no_quantile() {
     assert_eq!(owing.quantile(0.5), None);
     assert!(!owing.is_empty());
 }
+
+/// Counts and values at the edge of what their types hold neither panic nor are refused when they are written: the crate
+/// everybody uses does both (HdrHistogram_rust#135: `+=` panics; #41: counts beyond 63 bits cannot be serialised).
+#[test]
+fn hdrhistogram_135_counts_at_the_edge_do_no_harm() {
+    let mut sketch = Sketch::default();
+    for count in [i64::MAX, 1, i64::MAX, i64::MIN, -1, 7] {
+        for ms in [0, 1, MS_MAX, MS_MAX + 1, u64::MAX] {
+            sketch.add(ms, count);
+            let copy = Sketch::decode(&sketch.encode());
+            assert_eq!(copy.as_ref(), Ok(&sketch));
+            sketch.merge(&copy.unwrap());
+            for quantile in QUANTILES {
+                let _ = sketch.quantile(quantile);
+            }
+        }
+    }
+    let mut honest = sketch_of(&[u64::MAX, 3]);
+    honest.merge(&sketch_of(&[5]));
+    assert_eq!(honest.quantile(0.5), Some(5));
+    assert_eq!(honest.count(), 3);
+}

@@ -4,6 +4,7 @@ mod faults;
 mod reading;
 mod sink;
 mod source;
+mod time;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;

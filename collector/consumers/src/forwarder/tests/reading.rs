@@ -49,6 +49,7 @@ async fn a_cursor_beyond_the_head_is_clamped() {
     let progress = place.forward(sink.config(), script.into()).await;
     assert_eq!(progress.cursor(), Offset(7));
     assert_eq!(progress.ledger(Offset(7))["failures"]["ahead"], 1);
+    assert_eq!(place.cursor(), Some(Offset(7)), "the file still says more than there is");
 }
 
 /// A torn cursor file costs repetition, never a span.
