@@ -72,15 +72,15 @@ async fn kill_9_loses_nothing_and_doubles_nothing() {
     let kills = cycles() * Kind::ALL.len() as u64;
     super::figure(
         "F2",
-        &serde_json::json!({
-            "kills": kills,
-            "acked_requests": sum.acked_requests,
-            "acked_spans": sum.acked_spans,
-            "unknown_requests": sum.unknown_requests,
-            "lost": sum.lost,
-            "doubled": sum.doubled,
-            "seconds": since.elapsed().as_secs(),
-        }),
+        &[
+            ("kills", kills.into()),
+            ("acked_requests", sum.acked_requests.into()),
+            ("acked_spans", sum.acked_spans.into()),
+            ("unknown_requests", sum.unknown_requests.into()),
+            ("lost", sum.lost.into()),
+            ("doubled", sum.doubled.into()),
+            ("seconds", since.elapsed().as_secs().into()),
+        ],
     );
     assert_eq!((sum.lost, sum.doubled), (0, 0), "{sum:?}");
     assert!(sum.acked_requests > kills, "nothing was under way when it was killed: {sum:?}");

@@ -26,8 +26,10 @@ mod refuses_to_start;
 mod stopping;
 mod truth;
 
-/// A figure of docs/reliability.md, past the test runner's capture: `.ci/figures` collects these lines.
-fn figure(id: &str, values: &serde_json::Value) {
+/// A figure of docs/reliability.md, in one write and past the test runner's capture: `.ci/figures` collects these lines.
+fn figure(id: &str, values: &[(&str, serde_json::Value)]) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "figure {id} {values}");
+    let values: Vec<String> = values.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
+    let line = format!("figure {id} {{{}}}\n", values.join(", "));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -109,20 +109,23 @@ async fn postgres_restarts_cost_nothing() {
     let tally = books.check(&library, emberd).await;
     println!("{RESTARTS} restarts of PostgreSQL, slowest answer {slowest:?}, {tally:?}, the recorder saw {failures}");
     assert_eq!((tally.unknown_requests, tally.lost, tally.doubled), (0, 0, 0), "{tally:?}");
-    super::figure("F2-postgres", &figures(RESTARTS, 0, &tally, slowest));
+    figure("F2-postgres", RESTARTS, 0, &tally, slowest);
 }
 
-fn figures(restarts: u64, kills: u64, tally: &Tally, slowest: Duration) -> serde_json::Value {
-    serde_json::json!({
-        "postgres_restarts": restarts,
-        "kills": kills,
-        "acked_requests": tally.acked_requests,
-        "acked_spans": tally.acked_spans,
-        "refused_requests": if kills == 0 { tally.unknown_requests } else { 0 },
-        "lost": tally.lost,
-        "doubled": tally.doubled,
-        "slowest_answer_ms": slowest.as_millis() as u64,
-    })
+fn figure(id: &str, restarts: u64, kills: u64, tally: &Tally, slowest: Duration) {
+    super::figure(
+        id,
+        &[
+            ("postgres_restarts", restarts.into()),
+            ("kills", kills.into()),
+            ("acked_requests", tally.acked_requests.into()),
+            ("acked_spans", tally.acked_spans.into()),
+            ("unknown_requests", tally.unknown_requests.into()),
+            ("lost", tally.lost.into()),
+            ("doubled", tally.doubled.into()),
+            ("slowest_answer_ms", (slowest.as_millis() as u64).into()),
+        ],
+    );
 }
 
 /// PostgreSQL and emberd both end hard, at moments of their own: emberd may be killed while the database is away, and may start
@@ -163,5 +166,5 @@ async fn postgres_restarts_and_kill_9_together_cost_nothing() {
     let tally = books.check(&library, emberd).await;
     println!("{ROUNDS} restarts and {ROUNDS} kills: {tally:?}, drained and checked in {:?}", since.elapsed());
     assert_eq!((tally.lost, tally.doubled), (0, 0), "{tally:?}");
-    super::figure("F2-postgres-and-kills", &figures(ROUNDS, ROUNDS, &tally, slowest));
+    figure("F2-postgres-and-kills", ROUNDS, ROUNDS, &tally, slowest);
 }

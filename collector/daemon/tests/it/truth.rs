@@ -170,17 +170,17 @@ async fn phoenix_2808_what_phoenix_forgets_is_sent_again() {
     let trusting_lost = trusting.acked.difference(&held).count();
     super::figure(
         "F11",
-        &json!({
-            "kills": rounds(),
-            "stops": rounds(),
-            "acked": verifying.acked.len(),
-            "in_phoenix": verifying.acked.intersection(&held).count(),
-            "lost": lost,
-            "resent": ledger["resent"],
-            "trusting_acked": trusting.acked.len(),
-            "trusting_lost": trusting_lost,
-            "seconds": since.elapsed().as_secs(),
-        }),
+        &[
+            ("kills", rounds().into()),
+            ("stops", rounds().into()),
+            ("acked", verifying.acked.len().into()),
+            ("in_phoenix", verifying.acked.intersection(&held).count().into()),
+            ("lost", lost.into()),
+            ("resent", ledger["resent"].clone()),
+            ("trusting_acked", trusting.acked.len().into()),
+            ("trusting_lost", trusting_lost.into()),
+            ("seconds", since.elapsed().as_secs().into()),
+        ],
     );
     assert_eq!(lost, 0, "of {} spans that emberd acknowledged; {ledger:#}", verifying.acked.len());
     assert_eq!(held.len(), rows.len(), "Phoenix holds a span twice");
