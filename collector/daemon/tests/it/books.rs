@@ -38,6 +38,8 @@ pub struct Books {
     pub fates: BTreeMap<(u64, usize), Fate>,
     /// The prompts that were made: title and id.
     prompts: BTreeMap<&'static str, String>,
+    /// How often an answer did not come; most of these requests are sent again later.
+    pub in_doubt: u64,
     /// The longest that a sender waited for a yes.
     pub slowest: Duration,
 }
@@ -47,6 +49,9 @@ pub struct Books {
 pub struct Tally {
     pub acked_requests: u64,
     pub acked_spans: u64,
+    /// Requests whose answer did not come, at first; half of them were sent again.
+    pub in_doubt: u64,
+    /// Those of which it is not known to the end.
     pub unknown_requests: u64,
     pub traces: u64,
     /// Acknowledged spans that are not in the log, and traces without their row.
@@ -68,6 +73,7 @@ pub async fn load(
             let sent = Instant::now();
             if client.send_grpc(body).await.is_err() {
                 books.fates.insert((number, n), Fate::Unknown);
+                books.in_doubt += 1;
                 return books;
             }
             books.fates.insert((number, n), Fate::Acked);
@@ -87,6 +93,7 @@ impl Books {
     /// Adds what another sender knows.
     pub fn take(&mut self, other: Books) {
         self.fates.extend(other.fates);
+        self.in_doubt += other.in_doubt;
         self.slowest = self.slowest.max(other.slowest);
     }
 
@@ -150,7 +157,7 @@ impl Books {
 
     /// Every span that was acknowledged is in the log, and nothing is there that nobody sent.
     fn in_log(&self, kept: &HashSet<[u8; 8]>) -> Tally {
-        let mut tally = Tally::default();
+        let mut tally = Tally { in_doubt: self.in_doubt, ..Tally::default() };
         let mut sent = HashSet::new();
         for (&(number, n), &fate) in &self.fates {
             let made = Made::new(number);

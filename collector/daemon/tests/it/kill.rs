@@ -65,7 +65,7 @@ async fn kill_9_loses_nothing_and_doubles_nothing() {
         let tally = story(kind).await;
         sum.acked_requests += tally.acked_requests;
         sum.acked_spans += tally.acked_spans;
-        sum.unknown_requests += tally.unknown_requests;
+        sum.in_doubt += tally.in_doubt;
         sum.lost += tally.lost;
         sum.doubled += tally.doubled;
     }
@@ -76,7 +76,7 @@ async fn kill_9_loses_nothing_and_doubles_nothing() {
             ("kills", kills.into()),
             ("acked_requests", sum.acked_requests.into()),
             ("acked_spans", sum.acked_spans.into()),
-            ("unknown_requests", sum.unknown_requests.into()),
+            ("requests_in_doubt", sum.in_doubt.into()),
             ("lost", sum.lost.into()),
             ("doubled", sum.doubled.into()),
             ("seconds", since.elapsed().as_secs().into()),

@@ -108,7 +108,7 @@ async fn postgres_restarts_cost_nothing() {
     let slowest = books.slowest;
     let tally = books.check(&library, emberd).await;
     println!("{RESTARTS} restarts of PostgreSQL, slowest answer {slowest:?}, {tally:?}, the recorder saw {failures}");
-    assert_eq!((tally.unknown_requests, tally.lost, tally.doubled), (0, 0, 0), "{tally:?}");
+    assert_eq!((tally.in_doubt, tally.lost, tally.doubled), (0, 0, 0), "{tally:?}");
     figure("F2-postgres", RESTARTS, 0, &tally, slowest);
 }
 
@@ -120,7 +120,7 @@ fn figure(id: &str, restarts: u64, kills: u64, tally: &Tally, slowest: Duration)
             ("kills", kills.into()),
             ("acked_requests", tally.acked_requests.into()),
             ("acked_spans", tally.acked_spans.into()),
-            ("unknown_requests", tally.unknown_requests.into()),
+            ("requests_in_doubt", tally.in_doubt.into()),
             ("lost", tally.lost.into()),
             ("doubled", tally.doubled.into()),
             ("slowest_answer_ms", (slowest.as_millis() as u64).into()),

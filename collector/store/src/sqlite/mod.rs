@@ -35,9 +35,9 @@ const QUEUE: usize = 64;
 /// Where a work finds what another left: a prompt deleted under it, or another process's write.
 const ATTEMPTS: u32 = 5;
 
-/// 128 MB of pages, checkpoints of 64 MB: each is written once for many rows (docs/decisions/0004-store.md).
+/// 64 MB of pages, checkpoints of as much: each is written once for many rows, and memory stays within its bound (docs/decisions/0004-store.md).
 const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-     PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY; \
+     PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY; \
      PRAGMA journal_size_limit = 134217728";
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
