@@ -68,11 +68,18 @@ bench: setup
 	$(CARGO) build --release --locked -p emberd-daemon -p emberd-benches
 	EMBERD_RIG=$$(.ci/services rig $(RIG)) .ci/with-services $(CARGO_TARGET_DIR)/release/emberd-benches $(BENCH_ARGS)
 
+# Long runs: their figures are kept in docs/reliability-long.json by the command that they print in the end.
+kill: export EMBERD_KILL_CYCLES = $(CYCLES)
 kill: setup
-	EMBERD_KILL_CYCLES=$(CYCLES) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill:: -- --nocapture
+	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT).kill
+	.ci/with-services $(CARGO) test --locked -p emberd-daemon --test it kill:: -- --nocapture 2>&1 | tee -a $(OUTPUT).kill
+	@echo "to keep this: .ci/figures long $(OUTPUT).kill make kill CYCLES=$(CYCLES)"
 
 fuzz: rust
 	fuzz/run $(SECONDS) $(TARGETS)
 
+phoenix-kills: export EMBERD_TEST_PHOENIX_KILLS = $(KILLS)
 phoenix-kills: setup
-	EMBERD_TEST_PHOENIX_KILLS=$(KILLS) .ci/with-services $(CARGO) test --locked -p emberd-daemon --test it truth:: -- --nocapture
+	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT).phoenix
+	.ci/with-services $(CARGO) test --locked -p emberd-daemon --test it truth:: -- --nocapture 2>&1 | tee -a $(OUTPUT).phoenix
+	@echo "to keep this: .ci/figures long $(OUTPUT).phoenix make phoenix-kills KILLS=$(KILLS)"

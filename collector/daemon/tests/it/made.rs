@@ -85,7 +85,7 @@ impl Made {
         trace[..8].copy_from_slice(&mixed.to_be_bytes());
         let (millis, tokens) = (1 + mixed % 5_000, (mixed % 900) as i64);
         let start = (START + number % (HOURS * 3_600)) * SECOND + mixed % 1_000 * MILLI;
-        let two_calls = mixed % 7 == 0 && number % 3 == 1;
+        let two_calls = mixed.is_multiple_of(7) && number % 3 == 1;
         let root = MadeSpan { id: (mixed.rotate_left(17) | 1).to_be_bytes(), start, millis, tokens: None };
         let call = MadeSpan { id: (mixed.rotate_left(40) | 2).to_be_bytes(), tokens: Some((tokens, 1)), ..root };
         let second = MadeSpan {

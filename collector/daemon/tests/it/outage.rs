@@ -41,13 +41,6 @@ fn request(number: u64) -> Bytes {
         .into()
 }
 
-/// The most memory that a process ever had, in MiB.
-fn rss_max_mib(emberd: &Emberd) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", emberd.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
-}
-
 fn tenths(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }
@@ -86,9 +79,9 @@ async fn otelcol_11018_a_backlog_is_read_back_in_bounded_memory() {
 
     tokio::time::sleep(Duration::from_secs(2)).await;
     sink.kill();
-    let before = rss_max_mib(&emberd);
+    let before = emberd.rss_max_mib();
     tokio::time::sleep(OUTAGE).await;
-    let (backlog, waited) = (pending(&emberd).await, rss_max_mib(&emberd));
+    let (backlog, waited) = (pending(&emberd).await, emberd.rss_max_mib());
     let sink = there.start();
     let since = Instant::now();
     let mut noticed = None;
@@ -110,7 +103,7 @@ async fn otelcol_11018_a_backlog_is_read_back_in_bounded_memory() {
         assert!(since.elapsed() < 3 * OUTAGE, "the last spans do not arrive");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let rss = rss_max_mib(&emberd);
+    let rss = emberd.rss_max_mib();
     emberd.sums_are_right(&here).await;
     for emberd in [emberd, sink] {
         assert!(tokio::task::spawn_blocking(|| emberd.terminate()).await.unwrap().success());
@@ -126,7 +119,7 @@ async fn otelcol_11018_a_backlog_is_read_back_in_bounded_memory() {
             ("spans_in", expected.len().into()),
             ("spans_out", expected.intersection(&arrived).count().into()),
             ("backlog_spans", backlog.into()),
-            ("backlog_mib", (backlog * SPAN_BYTES as u64 >> 20).into()),
+            ("backlog_mib", ((backlog * SPAN_BYTES as u64) >> 20).into()),
             ("rss_before_mib", before.into()),
             ("rss_waiting_mib", waited.into()),
             ("rss_max_mib", rss.into()),

@@ -135,9 +135,24 @@ async fn a_minute_without_phoenix_costs_nothing() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     stop.send(true).unwrap();
     let (expected, slowest) = load.await.unwrap();
-    println!("{} spans acknowledged, the slowest answer took {slowest:?}", expected.len());
+    let since = Instant::now();
     all_arrive(&phoenix, &expected, Duration::from_secs(120)).await;
     emberd.recorded().await;
     assert_eq!(library.traces().await.len() * 2, expected.len());
+    emberd.sums_are_right(&library.home).await;
+    let rss = emberd.rss_max_mib();
+    super::figure(
+        "F10-phoenix",
+        &[
+            ("endpoint", "Phoenix, killed".into()),
+            ("outage_s", 60.into()),
+            ("spans_in", expected.len().into()),
+            ("spans_out", held(&phoenix).await.intersection(&expected).count().into()),
+            ("rss_max_mib", rss.into()),
+            ("drain_s", since.elapsed().as_secs().into()),
+            ("slowest_answer_ms", (slowest.as_millis() as u64).into()),
+        ],
+    );
+    assert!(rss <= 256, "{rss} MiB");
     assert!(emberd.terminate().success());
 }

@@ -102,6 +102,13 @@ impl Emberd {
         self.child.id()
     }
 
+    /// The most memory that it ever had, in MiB.
+    pub fn rss_max_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+    }
+
     /// What it wrote to standard error so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log_path).unwrap_or_default()
