@@ -4,11 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use emberd_intake::Reason;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, EXPORT, Version, framed, grpc, whole};
 use crate::export::spans;
-use crate::house::{House, in_time};
+use crate::house::{House, config, in_time};
 use crate::shelf::Shelf;
 
 const DATA: u8 = 0;
@@ -212,5 +213,40 @@ async fn four_thousand_calls_on_one_connection_are_bounded() {
         assert_eq!(answer.unwrap().unwrap().code(), 0);
     }
     assert_eq!(shelf.entries().len() - before, CALLS as usize);
+    in_time(house.stop()).await.unwrap();
+}
+
+/// Two hundred connections of a hundred calls each, of which nothing but the head ever comes: they hold nothing, a client beside them
+/// is served, and all are let go when their time is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_without_bodies_hold_nothing() {
+    const CONNECTIONS: u64 = 200;
+    const STREAMS: u64 = 100;
+    let mut config = config();
+    config.body_idle_timeout = Duration::from_secs(5);
+    let house = House::with(config, Shelf::open());
+    let heads = (0..STREAMS as u32).flat_map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &call()));
+    let said: Vec<u8> =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".iter().copied().chain(frame(SETTINGS, 0, 0, b"")).chain(heads).collect();
+    let mut crowd = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(house.at.grpc).unwrap();
+        stream.write_all(&said).unwrap();
+        crowd.push(stream);
+    }
+    let mut client = Client::connect(house.at.grpc, Version::Two).await;
+    in_time(async {
+        loop {
+            assert_eq!(client.call(&spans(10)).await.code(), 0);
+            let counted = house.counters.snapshot();
+            assert_eq!(counted.in_flight_bytes, 0, "a head holds nothing");
+            if counted.lanes[0].refused[Reason::CutOff as usize] == CONNECTIONS * STREAMS {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(crowd);
     in_time(house.stop()).await.unwrap();
 }
