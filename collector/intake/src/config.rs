@@ -6,6 +6,7 @@ use std::time::Duration;
 use emberd_model::wire::Limits;
 
 use crate::body::Patience;
+use crate::counters::Kept;
 use crate::http::Origins;
 use crate::keys::Keys;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub connection_age: Duration,
     /// How long requests inside may take to end once the doors were told to stop.
     pub close_timeout: Duration,
+    /// Where spans that are turned away are counted for good; none: only since the start.
+    pub kept: Option<Kept>,
 }
 
 impl Config {
@@ -65,6 +68,7 @@ impl Config {
             request_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(3600),
             close_timeout: Duration::from_secs(10),
+            kept: None,
         }
     }
 

@@ -76,7 +76,7 @@ impl Doors {
         let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, config.in_flight_wait));
         let (send, strays) = Strays::new();
         let intake = Arc::new(Intake {
-            counters: Arc::new(Counters::new(Arc::clone(&in_flight))),
+            counters: Arc::new(Counters::new(Arc::clone(&in_flight), config.kept.clone())),
             config,
             in_flight,
             appender,
@@ -114,6 +114,7 @@ impl Doors {
         let Self { grpc, http, intake, mut strays, .. } = self;
         let lines = Lines::new(&intake.config, Arc::clone(&intake.counters));
         let within = intake.config.close_timeout;
+        let counters = Arc::clone(&intake.counters);
         let serving = async {
             let announce = async {
                 stop.cancelled().await;
@@ -142,6 +143,7 @@ impl Doors {
         };
         let (deadline, connections) = strays.run_until(serving).await;
         let _ = tokio::time::timeout_at(deadline, strays.finish()).await;
+        counters.sync();
         match (connections, strays.undecided()) {
             (0, 0) => Ok(()),
             (connections, appends) => Err(Unclosed { connections, appends, after: within }),

@@ -13,7 +13,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::time::Instant;
 
-use crate::body::Pieces;
+use crate::body::{Patience, Pieces};
 use crate::counters::Counters;
 use crate::grpc;
 use crate::in_flight::InFlight;
@@ -47,7 +47,7 @@ impl From<Result<Bytes, Refusal>> for Outcome {
 pub async fn inflated(coding: &str, wire: Bytes, max_bytes: usize) -> Option<(Outcome, usize)> {
     let coding = Coding::named(coding)?;
     let in_flight = Arc::new(InFlight::new(1 << 30, Duration::ZERO));
-    let counters = Counters::new(Arc::clone(&in_flight));
+    let counters = Counters::new(Arc::clone(&in_flight), None);
     let mut held = in_flight.hold(wire.len()).await.ok()?;
     let outcome = inflate::inflate(coding, wire, max_bytes, &in_flight, &mut held, &counters).await;
     Some((outcome.into(), held.bytes()))
@@ -58,7 +58,10 @@ pub async fn inflated(coding: &str, wire: Bytes, max_bytes: usize) -> Option<(Ou
 /// Must be polled within a runtime that has a clock.
 pub async fn message(pieces: Vec<Bytes>, max_bytes: usize) -> (Outcome, bool) {
     let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    let mut body = Pieces::of(StreamBody::new(stream::iter(frames)), Duration::from_secs(1));
+    let mut body = Pieces::of(
+        StreamBody::new(stream::iter(frames)),
+        Patience { idle: Duration::from_secs(1), bytes_per_second_min: 0 },
+    );
     let in_flight = InFlight::new(1 << 30, Duration::ZERO);
     match grpc::frame::message(&mut body, max_bytes, &in_flight).await {
         Ok((message, _held)) => (Outcome::Whole(message.bytes), message.compressed),

@@ -7,7 +7,8 @@
 //! - [`doors`]: bind, run, stop. [`config`]: what they are told. `listen`, `line`: sockets and connections.
 //! - `grpc`, [`http`]: the two protocols. `body`, `inflate`: bytes in, bounded. `in_flight`: the bound on all of them.
 //! - `export`, `append`: what is done with a request. `refusal`, `status`: what a client hears when it is not taken.
-//! - [`keys`]: who may send. [`counters`]: what was counted.
+//! - [`keys`]: who may send. [`counters`]: what was counted since the start; [`turned_away`]: what was not
+//!   accepted, ever.
 //!
 //! Not here: what a span means (`emberd-model`), how bytes become durable (`emberd-log`), who reads them, TLS.
 
@@ -29,10 +30,12 @@ mod listen;
 mod refusal;
 mod reply;
 mod status;
+pub mod turned_away;
 
 pub use config::Config;
-pub use counters::{Counters, LaneSnapshot, Snapshot, Transport};
+pub use counters::{Counters, Kept, LaneSnapshot, Snapshot, Transport};
 pub use doors::{Addresses, Doors, Serving, Unclosed};
 pub use http::{BadOrigin, Origins};
 pub use keys::{BadKeys, Keys};
 pub use refusal::Reason;
+pub use turned_away::TurnedAway;

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use emberd_model::{Offset, UnixNanos};
+use emberd_model::{Batch, Offset, UnixNanos};
 
 use crate::disk::{Access, Disk, read_full_at};
 use crate::error::{OpenError, SegmentId};
@@ -97,35 +97,103 @@ pub fn verify(disk: &dyn Disk, found: &Found) -> Result<Option<Checked>, OpenErr
     check(disk, found).map_err(failed("read", &found.path))
 }
 
-fn check(disk: &dyn Disk, found: &Found) -> io::Result<Option<Checked>> {
+/// What reading a directory's batches came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadTo {
+    /// The oldest place that could be read; none if there is nothing.
+    pub tail: Option<Offset>,
+    /// The offset after the last batch.
+    pub end: Offset,
+    /// Spans that were acked and cannot be read, segments that are missing between others included.
+    pub damaged: Vec<(Offset, Offset)>,
+}
+
+/// Reads all batches that end behind `from`, in order, and gives each with the segment it lies in. `goes_on` says after each segment
+/// whether to go on to the next. Beside a daemon that runs, segments may be used again meanwhile: those that every consumer
+/// has passed.
+pub fn batches(
+    disk: &dyn Disk,
+    dir: &Path,
+    from: Offset,
+    mut each: impl FnMut(&Found, Batch),
+    mut goes_on: impl FnMut(&Found) -> bool,
+) -> Result<ReadTo, OpenError> {
+    let (segments, _) = segments(disk, dir)?;
+    let base = |found: &Found| match found.header {
+        Header::Written { base, .. } => Some(base),
+        _ => None,
+    };
+    let mut read = ReadTo { end: from, ..ReadTo::default() };
+    for (nth, found) in segments.iter().enumerate() {
+        // The next one's base is this one's end.
+        if segments[nth + 1..].iter().find_map(base).is_some_and(|next| next <= from) {
+            continue;
+        }
+        let walked = walk(disk, found, |batch| {
+            if batch.end() > from {
+                read.tail.get_or_insert(batch.offset);
+                if batch.offset > read.end && read.end > from {
+                    read.damaged.push((read.end, batch.offset));
+                }
+                read.end = batch.end();
+                each(found, batch);
+            }
+        });
+        if let Some(walked) = walked.map_err(failed("read", &found.path))? {
+            read.tail = read.tail.or(Some(walked.base).filter(|_| walked.end > walked.base));
+        }
+        if !goes_on(found) {
+            break;
+        }
+    }
+    read.damaged.sort_unstable();
+    Ok(read)
+}
+
+/// What a walk over a segment found beside its batches.
+struct Walked {
+    base: Offset,
+    end: Offset,
+    damaged: Vec<Damage>,
+    torn_bytes: u64,
+}
+
+/// Reads a segment from end to end; none if there is nothing in it that can be read.
+fn walk(disk: &dyn Disk, found: &Found, mut each: impl FnMut(Batch)) -> io::Result<Option<Walked>> {
     let file = disk.open(&found.path, Access::Read)?;
     let mut window = Window::new(&*file, found.file_bytes, CHUNK_BYTES);
     let name = SegmentName { id: found.id, len: found.file_bytes };
     let Some((known, _)) = know(name, head(disk, &found.path)?, &mut window)? else { return Ok(None) };
-    let mut checked = Checked { base: known.base, end: known.base, ..Checked::default() };
-    let Some((at, last)) = scan::last_commit(&mut window, known.id, known.salt)? else { return Ok(Some(checked)) };
+    let mut walked = Walked { base: known.base, end: known.base, damaged: Vec::new(), torn_bytes: 0 };
+    let Some((at, last)) = scan::last_commit(&mut window, known.id, known.salt)? else { return Ok(Some(walked)) };
 
     let mut walk = Walk::new(known.id, known.salt, known.base, known.base);
     loop {
         match walk.step(&mut window, last.first)? {
-            Step::Batch(batch) => checked.count(&batch),
-            Step::Damage { at, from, to } => checked.damaged.push(Damage { segment: known.id, at, from, to }),
+            Step::Batch(batch) => each(batch),
+            Step::Damage { at, from, to } => walked.damaged.push(Damage { segment: known.id, at, from, to }),
             Step::End => break,
         }
     }
     let place = Place { segment: known.id, salt: known.salt, at };
     let (whole, whole_end) = scan::whole_records(&mut window, place, last)?;
     if whole.len() < last.records as usize {
-        checked.torn_bytes = u64::from(last.bytes).saturating_sub(whole_end - at);
+        walked.torn_bytes = u64::from(last.bytes).saturating_sub(whole_end - at);
     }
-    checked.end = last.first;
-    whole.iter().for_each(|batch| checked.count(batch));
-    Ok(Some(checked))
+    walked.end = whole.last().map_or(last.first, Batch::end);
+    whole.into_iter().for_each(each);
+    Ok(Some(walked))
+}
+
+fn check(disk: &dyn Disk, found: &Found) -> io::Result<Option<Checked>> {
+    let mut checked = Checked::default();
+    let Some(walked) = walk(disk, found, |batch| checked.count(&batch))? else { return Ok(None) };
+    let Walked { base, end, damaged, torn_bytes } = walked;
+    Ok(Some(Checked { base, end, damaged, torn_bytes, ..checked }))
 }
 
 impl Checked {
-    fn count(&mut self, batch: &emberd_model::Batch) {
-        self.end = batch.end();
+    fn count(&mut self, batch: &Batch) {
         self.records += 1;
         self.spans += u64::from(batch.spans);
         self.body_bytes += batch.body.len() as u64;

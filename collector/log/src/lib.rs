@@ -48,3 +48,9 @@ pub use recovery::{Damage, Recovery};
 
 #[cfg(test)]
 mod tests;
+
+/// CRC-32C, for small files that are kept beside the log in its manner.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}

@@ -39,7 +39,8 @@ pub fn cut(body: Bytes, spans: u64, bytes_max: usize, spans_max: u64) -> Vec<Pie
 /// A request of so many spans, halved until every load holds one span; in order.
 #[must_use]
 pub fn singles(body: Bytes, spans: u64) -> Vec<Piece> {
-    let (mut singles, mut stack) = (Vec::new(), vec![Load::from(Part { body, first: Offset(0), spans, accounts: Runs::default() })]);
+    let (mut singles, mut stack) =
+        (Vec::new(), vec![Load::from(Part { body, first: Offset(0), spans, accounts: Runs::default() })]);
     while let Some(load) = stack.pop() {
         match load.halves() {
             Ok([left, right]) => stack.extend([right, left]),

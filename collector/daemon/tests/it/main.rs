@@ -6,8 +6,8 @@
 //! checkout).
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
-mod budget;
 mod books;
+mod budget;
 mod client;
 mod commands;
 mod cursors;

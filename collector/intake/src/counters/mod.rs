@@ -2,11 +2,13 @@
 //!
 //! Promise: once nothing is inside, `received = accepted + rejected + refused` spans, whatever clients did; a snapshot taken
 //! at any time never shows less received than the sum of the others.
-//! Not here: the ledger's accepted spans, which are the log's head and survive a restart; these begin at zero with the process.
+//! Not here: the ledger, which survives a restart: accepted spans are the log's head, and what is turned away is in `turned_away`.
+//! These begin at zero with the process.
 //! Kept by: `tests/it/books.rs`.
 
 mod text;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
@@ -14,8 +16,12 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+use emberd_model::Clock;
+use emberd_model::ledger::Hour;
+
 use crate::in_flight::InFlight;
 use crate::refusal::Reason;
+use crate::turned_away::{TurnedAway, What};
 
 /// How a request came. One whose media type is unknown counts as [`Transport::HttpJson`], the form in which it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,28 @@ pub struct Counters {
     connections: AtomicU64,
     connections_open: AtomicU64,
     in_flight: Arc<InFlight>,
+    kept: Option<Kept>,
+}
+
+/// Where what is turned away is counted for good.
+#[derive(Clone)]
+pub struct Kept {
+    /// The counts.
+    pub counts: Arc<TurnedAway>,
+    /// Which hour it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts.fmt(f)
+    }
+}
+
+impl Kept {
+    fn add(&self, what: What, transport: Transport, reason: &str, spans: u32) {
+        self.counts.add(Hour::of(self.clock.now()), what, transport, reason, spans.into());
+    }
 }
 
 /// What one transport has counted.
@@ -164,7 +192,7 @@ impl Snapshot {
 }
 
 impl Counters {
-    pub(crate) fn new(in_flight: Arc<InFlight>) -> Self {
+    pub(crate) fn new(in_flight: Arc<InFlight>, kept: Option<Kept>) -> Self {
         Self {
             lanes: Default::default(),
             inflated_bytes: AtomicU64::new(0),
@@ -173,6 +201,7 @@ impl Counters {
             connections: AtomicU64::new(0),
             connections_open: AtomicU64::new(0),
             in_flight,
+            kept,
         }
     }
 
@@ -228,11 +257,24 @@ impl Counters {
     }
 
     pub(crate) fn rejected_spans(&self, transport: Transport, spans: u32) {
+        if let Some(kept) = &self.kept {
+            kept.add(What::Rejected, transport, "", spans);
+        }
         self.lane(transport).rejected_spans.fetch_add(spans.into(), Release);
     }
 
     pub(crate) fn refused_spans(&self, transport: Transport, reason: Reason, spans: u32) {
+        if let Some(kept) = &self.kept {
+            kept.add(What::Refused, transport, reason.as_str(), spans);
+        }
         self.lane(transport).refused_spans[reason as usize].fetch_add(spans.into(), Release);
+    }
+
+    /// Makes what is kept for good durable.
+    pub(crate) fn sync(&self) {
+        if let Some(kept) = &self.kept {
+            kept.counts.sync();
+        }
     }
 
     pub(crate) fn stray_spans(&self, spans: u32) {

@@ -23,7 +23,7 @@ fn intake() -> (Intake, Strays) {
     let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, Duration::ZERO));
     let (send, strays) = Strays::new();
     let intake = Intake {
-        counters: Arc::new(Counters::new(Arc::clone(&in_flight))),
+        counters: Arc::new(Counters::new(Arc::clone(&in_flight), None)),
         config,
         in_flight,
         appender: Arc::new(Sealed),

@@ -55,7 +55,7 @@ async fn run_beside(
 ) -> Run {
     let in_flight = Arc::new(InFlight::new(in_flight_bytes, Duration::ZERO));
     let _others = in_flight.hold(others_bytes).await.unwrap();
-    let counters = Counters::new(Arc::clone(&in_flight));
+    let counters = Counters::new(Arc::clone(&in_flight), None);
     let mut held = in_flight.hold(wire.len()).await.unwrap();
     let outcome = inflate(coding, wire.into(), max_bytes, &in_flight, &mut held, &counters).await;
     Run { outcome, inflated_bytes: counters.snapshot().inflated_bytes, held_bytes: held.bytes() }

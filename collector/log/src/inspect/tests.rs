@@ -70,3 +70,23 @@ fn what_is_not_understood_is_named() {
     disk.damage(&path, |bytes| bytes[0] = b'X');
     assert_eq!(header(&disk), Header::Foreign);
 }
+
+/// Whatever place reading begins at, each batch behind it is given once and in order, and what is damaged between is named.
+#[test]
+fn batches_are_read_from_any_place() {
+    let (disk, acked) = filled(&[&[100, 900], &[20_000], &[5_000, 9], &[30_000], &[1]]);
+    let end = acked.last().unwrap().end();
+    for from in 0..=end.0 {
+        let mut read = Vec::new();
+        let to = batches(&disk, dir(), Offset(from), |_, batch| read.push(batch), |_| true).unwrap();
+        assert_eq!(read, acked.iter().filter(|batch| batch.end().0 > from).cloned().collect::<Vec<_>>(), "from {from}");
+        assert_eq!((to.end, to.damaged), (end, Vec::new()));
+    }
+    let lost = &acked[2];
+    let path = &segment_files(&disk)[0];
+    let at = disk.bytes(path).unwrap().windows(64).position(|bytes| *bytes == lost.body[..64]).unwrap();
+    disk.damage(path, |bytes| bytes[at] ^= 1);
+    let mut read = 0;
+    let to = batches(&disk, dir(), Offset(0), |_, _| read += 1, |_| true).unwrap();
+    assert_eq!((read, to.damaged), (acked.len() - 1, vec![(lost.offset, lost.end())]));
+}
