@@ -63,6 +63,9 @@ fn recordings() -> Vec<Recording> {
             to: Offset((round + 1) * SPANS),
             now: UnixNanos(1_795_219_200_000_000_000 + round * 1_000_000_000),
             states: fold(&batches, &reading),
+            origins: Default::default(),
+            booked: Default::default(),
+            booking: Default::default(),
             prices: prices.clone(),
         }
     };

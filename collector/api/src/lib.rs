@@ -47,6 +47,9 @@ pub trait View: Send + Sync + 'static {
     /// What `GET /api/status` answers: an object with `ledger`, `log` and what else there is to tell.
     fn status(&self) -> serde_json::Value;
 
+    /// What `GET /api/ledger` answers: the sums, and the books they come from, by hour and project.
+    fn ledger(&self) -> serde_json::Value;
+
     /// Whether spans are taken in and worked off.
     fn ready(&self) -> Readiness;
 

@@ -53,6 +53,11 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parame
     Ok(Json(status))
 }
 
+pub(crate) async fn ledger(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
+    parameters.finish()?;
+    Ok(Json(shared.view.ledger()))
+}
+
 async fn database(store: &Store) -> Value {
     let ask = async { Ok::<_, emberd_store::Error>((store.ping().await?, store.counts().await?)) };
     let mut answer = json!({ "kind": store.kind(), "pool": store.pool() });

@@ -81,6 +81,7 @@ pub(crate) async fn traces(
         model: asked.text("model"),
         from,
         to,
+        trace: None,
     };
     asked.finish()?;
     exists(&shared, id).await?;

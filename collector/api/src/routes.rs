@@ -21,6 +21,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .get("/readyz", Nothing, "readyz", operations::readyz)
         .get("/metrics", Administer, "metrics", operations::metrics)
         .get("/api/status", Administer, "status", operations::status)
+        .get("/api/ledger", Administer, "ledger", operations::ledger)
         .get("/api/prompts", ReadTraces, "prompts", prompts::list)
         .post("/api/prompts", WriteOwn, "create_prompt", prompts::create)
         .get("/api/prompts/{id}/performance", ReadTraces, "prompt_performance", prompts::performance)

@@ -164,7 +164,7 @@ impl Quarantine {
                 Err(error) => return Err(error),
             }
         }
-        decided.sort_by(|(a, _), (b, _)| a.offset.cmp(&b.offset));
+        decided.sort_by_key(|(item, _)| item.offset);
         Ok(decided)
     }
 

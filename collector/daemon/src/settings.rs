@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use emberd_consumers::forwarder::{self, PhoenixConfig};
+use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
@@ -43,7 +43,7 @@ impl config::Store {
 }
 
 impl config::Intake {
-    pub(crate) fn room(&self) -> anyhow::Result<emberd_intake::Config> {
+    pub(crate) fn room(&self, kept: emberd_intake::Kept) -> anyhow::Result<emberd_intake::Config> {
         let origins: Vec<&str> = self.cors_origins.iter().map(|origin| origin.0.as_str()).collect();
         let keys = self.keys.as_ref().map(|keys| {
             emberd_intake::Keys::parse(keys.text.reveal())
@@ -54,6 +54,7 @@ impl config::Intake {
             in_flight_bytes: usize::try_from(self.in_flight.0)?,
             cors_origins: emberd_intake::Origins::parse(origins)?,
             keys: keys.transpose()?,
+            kept: Some(kept),
             ..emberd_intake::Config::new(self.grpc, self.http)
         })
     }
@@ -73,6 +74,20 @@ impl config::Recorder {
     }
 }
 
+impl config::Choice {
+    fn room(&self, reading: Reading) -> Option<choice::Config> {
+        (self.at.0 < 1.0).then(|| choice::Config {
+            pressed_at: self.at.0,
+            errors: self.errors,
+            slow: Some(self.slow).filter(|slow| !slow.is_zero()),
+            prompts: self.prompts.clone(),
+            share: self.share.0,
+            traces_per_second: Some(self.traces_per_second).filter(|most| *most > 0),
+            reading,
+        })
+    }
+}
+
 impl config::Api {
     pub(crate) fn room(&self) -> emberd_api::Config {
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
@@ -88,6 +103,7 @@ impl Config {
         if let Some(otlp) = &self.phoenix.otlp {
             let phoenix = PhoenixConfig { verify: self.phoenix.verify, ..PhoenixConfig::at(self.phoenix.url.as_str()) };
             targets.push(forwarder::Config {
+                choice: self.phoenix.choice.room(self.recorder.reading()),
                 key: self.phoenix.api_key.as_ref().map(key),
                 compression: self.phoenix.compression.room(),
                 ..forwarder::Config::phoenix("phoenix", otlp.room(), phoenix)

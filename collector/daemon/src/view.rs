@@ -1,7 +1,8 @@
 //! What the API may show of the other rooms: the ledger, the log, the doors, and whether all is well.
 //!
-//! Promise: received = accepted + rejected + refused, and for each consumer accepted = done + pending + quarantined + skipped, at every
-//! moment: accepted is the head of the log and pending follows from cursors, so nothing here can drift.
+//! Promise: received = accepted + rejected + refused, and for each consumer accepted = done + duplicate + pending + quarantined + shed +
+//! lost, at every moment and over restarts: accepted is the head of the log, what is turned away is kept as it happens, each consumer's
+//! book moves with its cursor, and pending follows from both, so nothing here can drift.
 //! Not here: refusing to show it to someone (`emberd-api`).
 
 use std::fmt::Write as _;
@@ -9,17 +10,21 @@ use std::sync::Arc;
 
 use emberd_api::{Readiness, View};
 use emberd_consumers::Progress;
-use emberd_intake::Counters;
+use emberd_intake::turned_away::What;
+use emberd_intake::{Counters, TurnedAway};
 use emberd_log::{DiskLog, Log};
 use emberd_model::{Clock, UnixNanos};
 use emberd_store::Store;
 use serde_json::{Map, Value, json};
+
+use crate::told;
 
 /// Read-only handles on the rooms.
 pub(crate) struct Board {
     log: Arc<DiskLog>,
     store: Store,
     counters: Arc<Counters>,
+    turned_away: Arc<TurnedAway>,
     consumers: Vec<Arc<Progress>>,
     clock: Arc<dyn Clock>,
     started: UnixNanos,
@@ -30,20 +35,20 @@ impl Board {
         log: Arc<DiskLog>,
         store: Store,
         counters: Arc<Counters>,
+        turned_away: Arc<TurnedAway>,
         consumers: Vec<Arc<Progress>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        Self { log, store, counters, consumers, clock, started }
+        Self { log, store, counters, turned_away, consumers, clock, started }
     }
 
-    fn ledger(&self) -> Value {
+    fn sums(&self) -> Value {
         // Cursors before the head: a consumer must never seem to be ahead of the log.
-        let snapshot = self.counters.snapshot();
+        let (rejected, refused) = (self.turned_away.total(What::Rejected), self.turned_away.total(What::Refused));
         let head = self.log.head();
         let consumers: Map<String, Value> =
             self.consumers.iter().map(|progress| (progress.name().to_owned(), progress.ledger(head))).collect();
-        let (rejected, refused) = (snapshot.rejected_spans(), snapshot.refused_spans());
         json!({
             "received_spans": head.0 + rejected + refused,
             "accepted_spans": head.0,
@@ -71,6 +76,17 @@ impl Board {
 }
 
 impl View for Board {
+    fn ledger(&self) -> Value {
+        let lines = self.turned_away.lines();
+        let turned_away = lines.iter().map(|(line, spans)| told::turned_away(line, *spans)).collect();
+        let books: Map<String, Value> =
+            self.consumers.iter().map(|progress| (progress.name().to_owned(), told::book(&progress.book()))).collect();
+        let mut ledger = self.sums();
+        ledger["turned_away"] = Value::Array(turned_away);
+        ledger["books"] = Value::Object(books);
+        ledger
+    }
+
     fn status(&self) -> Value {
         let used = self.log.used();
         let failing: Map<String, Value> = self
@@ -86,7 +102,7 @@ impl View for Board {
             "healthy": reasons.is_empty() && failing.is_empty(),
             "reasons": reasons,
             "failing": failing,
-            "ledger": self.ledger(),
+            "ledger": self.sums(),
             "log": {
                 "head": self.log.head().0,
                 "tail": self.log.tail().0,
@@ -111,6 +127,10 @@ impl View for Board {
 
     fn metrics(&self, out: &mut String) {
         self.counters.write_prometheus(out);
+        for (what, metric) in [(What::Rejected, "rejected"), (What::Refused, "refused")] {
+            let spans = self.turned_away.total(what);
+            let _ = writeln!(out, "# TYPE emberd_ledger_{metric}_spans gauge\nemberd_ledger_{metric}_spans {spans}");
+        }
         let used = self.log.used();
         let head = self.log.head();
         let pool = self.store.pool();

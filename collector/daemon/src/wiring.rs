@@ -16,8 +16,8 @@ use anyhow::{Context, anyhow};
 use emberd_api::Api;
 use emberd_consumers::quarantine::Quarantine;
 use emberd_consumers::{Progress, forwarder, recorder};
-use emberd_intake::Doors;
-use emberd_log::{CursorFile, DiskLog, Log, Recovery};
+use emberd_intake::{Doors, Kept, TurnedAway};
+use emberd_log::{DiskLog, Log, Recovery};
 use emberd_model::Offset;
 use emberd_store::error::MigrateError;
 use emberd_store::{Store, Writer};
@@ -73,15 +73,18 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
     report(&recovery);
     let store = Store::connect(config.store.room(&data_dir)).await?; // what we know
-    let doors =
-        Doors::bind(config.intake.room()?, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
+    let turned_away = TurnedAway::open(world.disk.clone(), &data_dir.join("ledger")); // what we did not keep
+    let turned_away = Arc::new(turned_away.context("cannot open the ledger")?);
+    let kept = Kept { counts: turned_away.clone(), clock: world.clock.clone() };
+    let doors = Doors::bind(config.intake.room(kept)?, log.clone(), world.clock.clone())
+        .context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
     bring_up(&store).await?;
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
-    let board = Board::new(log.clone(), store.clone(), doors.counters(), progress, world.clock.clone());
+    let board = Board::new(log.clone(), store.clone(), doors.counters(), turned_away, progress, world.clock.clone());
     let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
@@ -132,17 +135,21 @@ impl Parts<'_> {
     fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
         let progress =
             Arc::new(Progress::forwarding(&target.name, target.phoenix.as_ref().is_some_and(|phoenix| phoenix.verify)));
-        let cursor = CursorFile::open(&self.data_dir.join("cursors"), &target.name)?;
+        let files = forwarder::Files {
+            disk: self.world.disk.clone(),
+            dir: self.data_dir.join("cursors"),
+            quarantine: quarantine.clone(),
+        };
         // Until the forwarder says where its cursor stands, nothing may go.
         self.log.register(&target.name, self.log.tail());
         let run = forwarder::Forwarder::new(
             target,
             self.log.reader(self.log.tail()),
-            cursor,
-            quarantine.clone(),
+            files,
             self.world.clock.clone(),
             progress.clone(),
             self.passed(progress.name()),
+            self.pressure(),
         )?;
         Ok(Consumer { progress, run: Run::Forwarder(Box::new(run)) })
     }
@@ -168,6 +175,16 @@ impl Parts<'_> {
             self.passed(recorder::NAME),
         );
         Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
+    }
+
+    /// Says what part of the log's budget the spans behind an offset take, as far as bytes can be told from spans.
+    fn pressure(&self) -> impl Fn(Offset) -> f64 + Send + Sync + 'static {
+        let log = self.log.clone();
+        move |cursor| {
+            let (head, tail, used) = (log.head(), log.tail(), log.used());
+            let waiting = head.since(cursor.max(tail)) as f64 / head.since(tail).max(1) as f64;
+            waiting * used.bytes as f64 / used.budget_bytes.max(1) as f64
+        }
     }
 
     /// Tells the log how far a consumer is, so that it can let go of what all have passed.
@@ -198,6 +215,12 @@ fn log_name(dir: &Path) -> anyhow::Result<Writer> {
         std::fs::rename(&temp, &path)?;
         std::fs::File::open(dir)?.sync_all()?;
     }
+    known_log_name(dir)
+}
+
+/// The name of a log that is there.
+pub(crate) fn known_log_name(dir: &Path) -> anyhow::Result<Writer> {
+    let path = dir.join("name");
     let name = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Writer::new(name.trim()))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use emberd_model::TraceId;
 use emberd_model::rollup::Window;
 use emberd_model::row::Status;
 use serde::Serialize;
@@ -123,6 +124,8 @@ pub struct TraceFilter {
     pub from: Option<Moment>,
     /// Begun before.
     pub to: Option<Moment>,
+    /// The row of this trace.
+    pub trace: Option<TraceId>,
 }
 
 /// A row of `prompt_performance_metrics`.

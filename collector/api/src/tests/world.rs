@@ -51,6 +51,10 @@ impl View for Told {
         serde_json::json!({ "ledger": { "accepted_spans": 3 }, "database": { "told": "by the view" } })
     }
 
+    fn ledger(&self) -> Value {
+        serde_json::json!({ "accepted_spans": 3, "books": {} })
+    }
+
     fn ready(&self) -> Readiness {
         Readiness { reasons: self.reasons.lock().unwrap().clone() }
     }
@@ -207,6 +211,9 @@ impl World {
             to: batch.end(),
             now: NOW,
             states: trace::fold([&batch], &Reading::default()),
+            origins: Default::default(),
+            booked: Default::default(),
+            booking: Default::default(),
             prices: Arc::new(Prices::default()),
         };
         self.store.record(recording).await.unwrap();

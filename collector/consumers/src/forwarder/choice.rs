@@ -183,7 +183,7 @@ impl Chooser {
         let is_named = |(trace, state): &(TraceId, _)| {
             let row = row::row(*trace, state, &Prices::default(), true);
             let name = row.and_then(|row| row.prompt_ref);
-            name.is_some_and(|name| self.config.prompts.iter().any(|wanted| *wanted == name))
+            name.is_some_and(|name| self.config.prompts.contains(&name))
         };
         states.into_iter().filter(is_named).map(|(trace, _)| trace).collect()
     }

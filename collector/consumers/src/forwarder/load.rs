@@ -26,7 +26,9 @@ impl Part {
 
     /// These stretches of it, each a part of its own.
     pub(super) fn pieces(self, stretches: &[std::ops::Range<u64>]) -> Vec<Self> {
-        if stretches == [0..self.spans] {
+        if let [all] = stretches
+            && *all == (0..self.spans)
+        {
             return vec![self];
         }
         let outline = Outline::of(&self.body);

@@ -137,7 +137,7 @@ impl Source {
     fn move_back(&mut self, head: Offset) {
         self.reached = head;
         let step = self.step(None, Tally::default());
-        if let Err(error) = self.write(&step, || Vec::new()) {
+        if let Err(error) = self.write(&step, Vec::new) {
             // It counts as behind, so it is tried again.
             self.progress.failed("cursor", &error);
         }

@@ -3,10 +3,16 @@
 //! Exit codes: 0 done or healthy; 1 it failed, or emberd is degraded or not running; 64 the command line is wrong;
 //! 78 the configuration is wrong (sysexits' EX_CONFIG, which systemd is told not to restart on).
 
+mod books;
 mod check_config;
+mod ledger;
+mod log;
 mod migrate;
+mod quarantine;
 mod serve;
 mod status;
+#[path = "where.rs"]
+mod where_is;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +43,14 @@ enum Command {
     Status(status::Options),
     /// Check the configuration and the environment without starting anything
     CheckConfig(Where),
+    /// Tell what became of every span, by consumer, hour and project; --check proves it from log, books and database
+    Ledger(ledger::Options),
+    /// Find a span or a trace: where in the log, sent and verified when, which row, in quarantine or not
+    Where(where_is::Options),
+    /// List what could not be delivered or recorded, show it, try it again, or give it up
+    Quarantine(quarantine::Options),
+    /// Look at the log's segments, or check every byte of them
+    Log(log::Options),
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
 }
@@ -74,6 +88,10 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Demo(options) => demo::run(options).await,
         Command::Status(options) => status::run(&options).await,
         Command::CheckConfig(place) => check_config::run(&place),
+        Command::Ledger(options) => ledger::run(&options).await,
+        Command::Where(options) => where_is::run(&options).await,
+        Command::Quarantine(options) => quarantine::run(&options),
+        Command::Log(options) => log::run(&options),
         Command::Migrate(options) => migrate::run(&options).await,
     };
     done.unwrap_or_else(|error| {

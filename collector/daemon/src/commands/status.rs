@@ -73,16 +73,21 @@ fn told(status: &Value) -> String {
         ),
     );
     for (name, consumer) in ledger["consumers"].as_object().into_iter().flatten() {
-        let mut told = format!(
-            "{} done, {} pending, {} quarantined",
-            consumer["done"], consumer["pending"], consumer["quarantined"]
-        );
-        if !consumer["sent"].is_null() {
-            told = format!(
-                "{} sent, {} verified, {} pending, {} quarantined",
-                consumer["sent"], consumer["verified"], consumer["pending"], consumer["quarantined"]
-            );
+        let words = match consumer["verified"].is_null() {
+            false => &["sent", "verified", "pending"][..],
+            true if !consumer["sent"].is_null() => &["sent", "done", "pending"],
+            true => &["done", "pending"],
+        };
+        let mut parts: Vec<String> = words.iter().map(|word| format!("{} {word}", consumer[word])).collect();
+        for word in ["duplicate", "quarantined", "shed", "lost"] {
+            if consumer[word].as_u64().is_some_and(|spans| spans > 0) {
+                let reasons = consumer["reasons"][word].as_object().into_iter().flatten();
+                let reasons: Vec<String> = reasons.map(|(reason, spans)| format!("{reason} {spans}")).collect();
+                let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+                parts.push(format!("{} {word}{why}", consumer[word]));
+            }
         }
+        let mut told = parts.join(", ");
         if consumer["failing"] == true {
             told.push_str(&format!("; FAILING: {}", text(&consumer["last_error"])));
         }

@@ -32,7 +32,9 @@ use std::path::{Path, PathBuf};
 use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use secret::{Secret, SecretFile};
-pub(crate) use sections::{Api, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store};
+pub(crate) use sections::{
+    Api, Choice, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store,
+};
 pub(crate) use units::Endpoint;
 
 /// Where everything lies if nobody says.

@@ -14,7 +14,7 @@ use reqwest::Url;
 use super::document::{Found, Value};
 use super::reader::{Reader, Section};
 use super::secret::{Secret, SecretFile};
-use super::units::{ByteSize, Endpoint, FromValue, one_of, text};
+use super::units::{ByteSize, Endpoint, FromValue, Percent, one_of, text};
 
 /// `[intake]`: the OTLP doors.
 #[derive(Debug)]
@@ -95,6 +95,25 @@ pub(crate) struct Phoenix {
     pub verify: bool,
     /// How requests to it are compressed.
     pub compression: Compression,
+    /// What it gets when it cannot keep up.
+    pub choice: Choice,
+}
+
+/// `[phoenix] choose_*`: which traces Phoenix gets when it cannot keep up for good.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// The part of the log's budget that may wait for it before it gets a choice; all of it: never a choice.
+    pub at: Percent,
+    /// Traces in which a span failed.
+    pub errors: bool,
+    /// Traces with a span that took so long; zero: length does not matter.
+    pub slow: Duration,
+    /// Traces of these prompts.
+    pub prompts: Vec<String>,
+    /// This part of all other traces.
+    pub share: Percent,
+    /// No more traces a second than this; 0: as many as there are.
+    pub traces_per_second: u32,
 }
 
 impl Phoenix {
@@ -252,7 +271,16 @@ pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
         api_key: section.secret_file("api_key_file"),
         verify: section.value("verify", true),
         compression: section.value("compression", Compression::None),
+        choice: Choice {
+            at: section.value("choose_at", Percent(0.5)),
+            errors: section.value("choose_errors", true),
+            slow: section.value("choose_slow", Duration::from_secs(10)),
+            prompts: section.value("choose_prompts", Vec::new()),
+            share: section.value("choose_share", Percent(0.1)),
+            traces_per_second: section.value("choose_traces_per_second", 20),
+        },
     };
+    section.check("choose_prompts", phoenix.choice.prompts.len() <= 1_000, "more than 1000 names");
     section.check("compression", phoenix.compression != Compression::Zstd, "Phoenix takes only \"none\" or \"gzip\"");
     section.finish();
     phoenix

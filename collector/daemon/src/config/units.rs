@@ -114,6 +114,22 @@ impl FromValue for Duration {
     }
 }
 
+/// A part of something, from 0 to 1; written as percent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Percent(pub f64);
+
+impl FromValue for Percent {
+    fn from_value(found: &Found) -> Result<Self, String> {
+        const FORM: &str = "a part from \"0%\" to \"100%\"";
+        let text = text(&found.value, FORM)?.trim();
+        let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        match number {
+            Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Self(percent / 100.0)),
+            _ => Err(format!("expected {FORM}, found {text:?}")),
+        }
+    }
+}
+
 impl FromValue for SocketAddr {
     fn from_value(found: &Found) -> Result<Self, String> {
         const FORM: &str = "an address and port such as \"127.0.0.1:4317\" or \"[::1]:4317\"";

@@ -49,7 +49,7 @@ async fn rows_of(kind: Kind, texts: &[String]) -> (Library, Emberd) {
     assert_eq!(library.traces().await.len(), texts.len() + 1, "{kind:?}");
     let status = emberd.get("/api/status").await;
     let recorder = &status["ledger"]["consumers"]["recorder"];
-    assert_eq!((&recorder["quarantined"], &recorder["skipped"]), (&0.into(), &0.into()), "{kind:?} {recorder:#}");
+    assert_eq!((&recorder["quarantined"], &recorder["lost"]), (&0.into(), &0.into()), "{kind:?} {recorder:#}");
     assert_eq!(recorder["failures"], serde_json::json!({}), "{kind:?}");
     emberd.sums_are_right(&library.home).await;
     (library, emberd)

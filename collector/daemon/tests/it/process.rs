@@ -59,6 +59,13 @@ impl Home {
         command
     }
 
+    /// `emberd ledger --check`, beside the daemon or without it: every sum is right.
+    pub fn ledger_is_right(&self) {
+        let output = self.command(&["ledger", "--check", "--all"]).output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
+    }
+
     /// Starts `emberd serve` and waits until it has bound its ports.
     pub fn start(&self) -> Emberd {
         let _ = std::fs::remove_file(self.path().join("run.json"));
@@ -176,17 +183,19 @@ impl Emberd {
 
     /// The books balance: received = accepted + rejected + refused, and what was accepted is somewhere with every consumer. The end
     /// of every story.
-    pub async fn sums_are_right(&self, _home: &Home) {
+    pub async fn sums_are_right(&self, home: &Home) {
         let status = self.get("/api/status").await;
         let ledger = &status["ledger"];
-        let part = |of: &Value, name: &str| of[name].as_u64().unwrap_or_else(|| panic!("{name}: {status:#}"));
+        let part = |of: &Value, name: &str| of[name].as_i64().unwrap_or_else(|| panic!("{name}: {status:#}"));
         let [accepted, rejected, refused] =
             ["accepted_spans", "rejected_spans", "refused_spans"].map(|name| part(ledger, name));
         assert_eq!(part(ledger, "received_spans"), accepted + rejected + refused, "{status:#}");
+        const PARTS: [&str; 7] = ["origin", "done", "duplicate", "pending", "quarantined", "shed", "lost"];
         for (name, consumer) in ledger["consumers"].as_object().unwrap() {
-            let sum: u64 = ["done", "pending", "quarantined", "skipped"].map(|name| part(consumer, name)).iter().sum();
+            let sum: i64 = PARTS.map(|name| part(consumer, name)).iter().sum();
             assert_eq!(sum, accepted, "{name}: {status:#}");
         }
+        home.ledger_is_right();
     }
 }
 

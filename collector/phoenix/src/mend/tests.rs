@@ -276,7 +276,7 @@ fn what_phoenix_indexes_is_short_enough_and_stays_different() {
         let mended = mend(&request(vec![pair(PROJECT, text(name))], vec![span(vec![])])).unwrap();
         assert!(!mend(&mended.body).unwrap().changed);
         let spans = emberd_model::wire::spans(&mended.body);
-        (spans.map(|found| project_of(&found.resource).to_owned()).next().unwrap(), mended.marks)
+        (spans.map(|found| emberd_model::ledger::project_of(&found.resource).to_owned()).next().unwrap(), mended.marks)
     };
     assert_eq!(project("sh\0op").0, "sh\u{fffd}op");
     assert_eq!(project("").0, "default");

@@ -72,6 +72,9 @@ impl Sqlite {
         if let Some(prompt) = filter.prompt_id {
             query.push(" AND prompt_id = ").push_bind(prompt.to_string());
         }
+        if let Some(trace) = filter.trace {
+            query.push(" AND phoenix_trace_id = ").push_bind(trace.to_string());
+        }
         if let Some(status) = filter.status {
             query.push(" AND status = ").push_bind(status.as_str());
         }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::harness::{Db, NOW};
 use super::on_both;
-use super::spans::{NOW_MS, trace};
+use super::spans::{NOW_MS, trace, trace_id};
 use crate::library::{NewPrompt, Trace, TraceFilter, UNASSIGNED};
 use crate::{Error, Moment};
 
@@ -65,6 +65,7 @@ async fn filters_hold_together(mut db: Db) {
     assert_eq!(count(TraceFilter { status: Some(Status::Timeout), ..all() }).await, 0);
     assert_eq!(count(TraceFilter { session_id: Some(session), ..all() }).await, 1);
     assert_eq!(count(TraceFilter { model: Some("gpt-4o".into()), ..all() }).await, 50);
+    assert_eq!(count(TraceFilter { trace: Some(trace_id(7)), ..all() }).await, 1);
     assert_eq!(count(TraceFilter { from: moment(2_000), ..all() }).await, 30);
     assert_eq!(count(TraceFilter { to: moment(2_000), ..all() }).await, 21);
     assert_eq!(count(TraceFilter { from: moment(2_500), to: moment(2_499), ..all() }).await, 1);

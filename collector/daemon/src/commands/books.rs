@@ -1,0 +1,100 @@
+//! What commands read beside a daemon that may be running: its books, its log, its quarantine. Nothing here changes anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use emberd_consumers::{book, recorder};
+use emberd_intake::turned_away;
+use emberd_log::RealDisk;
+use emberd_log::disk::Disk;
+use emberd_model::ledger::Book;
+use emberd_store::Store;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::Config;
+use crate::wiring::known_log_name;
+
+/// A consumer's book, and when it moved where that is kept.
+pub(super) struct Kept {
+    pub(super) name: String,
+    pub(super) book: Book,
+    pub(super) stored: Option<book::Stored>,
+}
+
+/// Where everything is.
+pub(super) struct Place {
+    pub(super) config: Config,
+    pub(super) disk: Arc<dyn Disk>,
+}
+
+impl Place {
+    pub(super) fn of(config: Config) -> Self {
+        Self { config, disk: Arc::new(RealDisk) }
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.config.data_dir.join("log")
+    }
+
+    pub(super) fn quarantine_dir(&self) -> PathBuf {
+        self.config.data_dir.join("quarantine")
+    }
+
+    /// The books of all consumers that ever began. Those in files first: the log grows meanwhile, and never the other way round.
+    pub(super) async fn books(&self, store: &Store) -> anyhow::Result<Vec<Kept>> {
+        let mut books = Vec::new();
+        for target in self.config.targets()? {
+            let stored = book::read(self.disk.clone(), &self.config.data_dir.join("cursors"), &target.name)
+                .with_context(|| format!("cannot read the book of {}", target.name))?;
+            if let Some(stored) = stored {
+                books.push(Kept { name: target.name, book: stored.book.clone(), stored: Some(stored) });
+            }
+        }
+        if self.config.recorder.enabled {
+            let writer = known_log_name(&self.log_dir())?;
+            let book = store.book(recorder::NAME, &writer).await.context("cannot read the recorder's book")?;
+            books.extend(book.map(|book| Kept { name: recorder::NAME.to_owned(), book, stored: None }));
+        }
+        Ok(books)
+    }
+
+    /// The database, for reading.
+    pub(super) async fn store(&self) -> anyhow::Result<Store> {
+        let store = Store::connect(self.config.store.room(&self.config.data_dir)).await?;
+        store
+            .check_schema()
+            .await
+            .context("the database's tables are not this emberd's: see `emberd migrate status`")?;
+        Ok(store)
+    }
+
+    pub(super) fn turned_away(&self) -> anyhow::Result<BTreeMap<turned_away::Line, u64>> {
+        turned_away::read(&*self.disk, &self.config.data_dir.join("ledger")).context("cannot read what was turned away")
+    }
+
+    /// Whether there is anything: a data directory with a log.
+    pub(super) fn is_there(&self) -> anyhow::Result<()> {
+        let name = self.log_dir().join("name");
+        anyhow::ensure!(
+            name.exists(),
+            "no emberd ever ran in {}: name another with --data-dir",
+            self.config.data_dir.display()
+        );
+        Ok(())
+    }
+}
+
+/// A bar over the log's segments, where someone looks.
+pub(super) fn bar(segments: u64, what: &'static str) -> ProgressBar {
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} segments, {eta} left");
+    let bar = ProgressBar::new(segments).with_message(what);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
