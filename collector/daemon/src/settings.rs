@@ -78,6 +78,7 @@ impl config::Choice {
     fn room(&self, reading: Reading) -> Option<choice::Config> {
         (self.at.0 < 1.0).then(|| choice::Config {
             pressed_at: self.at.0,
+            pressed_after: self.after,
             errors: self.errors,
             slow: Some(self.slow).filter(|slow| !slow.is_zero()),
             prompts: self.prompts.clone(),

@@ -15,12 +15,17 @@ use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 use emberd_model::ledger::{Fate, Reason, Runs, Tally};
 use emberd_model::trace::fold;
-use emberd_model::{Batch, TraceId, row, wire};
+use emberd_model::{Batch, Offset, TraceId, row, wire};
+use tokio::time::Instant;
 
 /// Traces whose decision is remembered.
 pub const TRACES_MAX: usize = 100_000;
 /// OTLP's status code of a span that failed.
 const STATUS_ERROR: i32 = 2;
+/// What waits must have become less than this part of what it was, for the endpoint to be taken to catch up.
+const CATCHES_UP: f64 = 0.98;
+/// An endpoint that took nothing for so long is away.
+const AWAY: Duration = Duration::from_secs(20);
 /// When less than this part of the bound is taken, everything is sent again.
 const RELIEVED: f64 = 0.8;
 
@@ -29,6 +34,9 @@ const RELIEVED: f64 = 0.8;
 pub struct Config {
     /// The part of the log's disk budget that spans waiting for the endpoint may take before it gets a choice; 0: always a choice.
     pub pressed_at: f64,
+    /// How long it must have taken as much, while the endpoint took spans: an endpoint that was away gets all that it missed, if it
+    /// then catches up.
+    pub pressed_after: Duration,
     /// Every trace in which a span failed.
     pub errors: bool,
     /// Every trace of which a span took at least this long.
@@ -79,6 +87,8 @@ struct Signs {
 pub(super) struct Chooser {
     config: Config,
     pressed: bool,
+    /// Since when the bound is passed and no way back is made.
+    pressing: Option<Pressing>,
     signs: HashMap<TraceId, Signs>,
     decided: HashMap<TraceId, Verdict>,
     /// The decided, oldest first.
@@ -87,6 +97,17 @@ pub(super) struct Chooser {
     fresh: Vec<u8>,
     /// The second that is being filled, and with how many traces.
     second: (u64, u32),
+}
+
+/// The bound is passed.
+#[derive(Clone, Copy, Debug)]
+struct Pressing {
+    since: Instant,
+    /// What was taken then.
+    taken: f64,
+    /// How far the endpoint has come, and when it moved last.
+    cursor: Offset,
+    moved: Instant,
 }
 
 /// A batch's spans, after the choice.
@@ -102,6 +123,7 @@ impl Chooser {
     pub(super) fn new(config: Config, stored: &[Vec<u8>]) -> Self {
         let mut chooser = Self {
             pressed: config.pressed_at <= 0.0,
+            pressing: None,
             config,
             signs: HashMap::new(),
             decided: HashMap::new(),
@@ -134,10 +156,11 @@ impl Chooser {
         self.fresh.splice(0..0, fresh.iter().copied());
     }
 
-    /// How much of the budget is taken by what waits.
-    pub(super) fn press(&mut self, taken: f64) {
+    /// How much of the budget is taken by what waits, and how far the endpoint has come.
+    pub(super) fn press(&mut self, taken: f64, cursor: Offset, now: Instant) {
         let bound = self.config.pressed_at;
-        let pressed = bound <= 0.0 || taken >= if self.pressed { bound * RELIEVED } else { bound };
+        let pressed = bound <= 0.0
+            || if self.pressed { taken >= bound * RELIEVED } else { self.is_to_be_pressed(taken, cursor, now) };
         if pressed != self.pressed {
             tracing::warn!(
                 taken,
@@ -147,6 +170,33 @@ impl Chooser {
             );
         }
         self.pressed = pressed;
+    }
+
+    fn is_to_be_pressed(&mut self, taken: f64, cursor: Offset, now: Instant) -> bool {
+        if taken < self.config.pressed_at {
+            self.pressing = None;
+            return false;
+        }
+        let fresh = Pressing { since: now, taken, cursor, moved: now };
+        let begun = self.pressing.get_or_insert(fresh);
+        if begun.cursor != cursor {
+            // An endpoint that was away shall not lose by it.
+            let was_away = now.duration_since(begun.moved) > AWAY;
+            *begun = if was_away { fresh } else { Pressing { cursor, moved: now, ..*begun } };
+        }
+        let after = self.config.pressed_after;
+        if now.duration_since(begun.since) < after {
+            return false;
+        }
+        let is_there = now.duration_since(begun.moved) <= AWAY || after.is_zero();
+        // One that catches up shall get everything.
+        let keeps_up = taken < begun.taken * CATCHES_UP;
+        if is_there && !keeps_up {
+            self.pressing = None;
+            return true;
+        }
+        *begun = Pressing { since: now, taken, ..*begun };
+        false
     }
 
     /// Whether the endpoint gets a choice now, for which it pays to read ahead.

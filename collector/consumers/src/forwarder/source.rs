@@ -97,7 +97,7 @@ impl Source {
         let Some(chooser) = &mut self.chooser else { return };
         if self.pressed_at.elapsed() >= PRESS_EVERY {
             self.pressed_at = Instant::now();
-            chooser.press((self.pressure)(self.durable));
+            chooser.press((self.pressure)(self.durable), self.durable, self.pressed_at);
         }
     }
 

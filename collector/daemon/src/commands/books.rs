@@ -76,9 +76,8 @@ impl Place {
 
     /// Whether there is anything: a data directory with a log.
     pub(super) fn is_there(&self) -> anyhow::Result<()> {
-        let name = self.log_dir().join("name");
         anyhow::ensure!(
-            name.exists(),
+            self.log_dir().is_dir(),
             "no emberd ever ran in {}: name another with --data-dir",
             self.config.data_dir.display()
         );

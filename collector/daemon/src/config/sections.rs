@@ -104,6 +104,8 @@ pub(crate) struct Phoenix {
 pub(crate) struct Choice {
     /// The part of the log's budget that may wait for it before it gets a choice; all of it: never a choice.
     pub at: Percent,
+    /// How long that must last, while Phoenix takes spans.
+    pub after: Duration,
     /// Traces in which a span failed.
     pub errors: bool,
     /// Traces with a span that took so long; zero: length does not matter.
@@ -273,6 +275,7 @@ pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
         compression: section.value("compression", Compression::None),
         choice: Choice {
             at: section.value("choose_at", Percent(0.5)),
+            after: section.value("choose_after", Duration::from_secs(60)),
             errors: section.value("choose_errors", true),
             slow: section.value("choose_slow", Duration::from_secs(10)),
             prompts: section.value("choose_prompts", Vec::new()),

@@ -164,15 +164,13 @@ impl Emberd {
         let mut last = Value::Null;
         loop {
             let status = self.get("/api/status").await;
-            let accepted = status["ledger"]["accepted_spans"].as_u64().unwrap();
-            let recorder = &status["ledger"]["consumers"]["recorder"];
-            let done = recorder["done"].as_u64().unwrap() + recorder["quarantined"].as_u64().unwrap();
+            let pending = status["ledger"]["consumers"]["recorder"]["pending"].as_u64().unwrap();
             let counts = &status["database"]["counts"];
             // Traces without a root get their rows after the wait; then there is nothing more to come.
-            if done >= accepted && counts["rootless"] == 0 && counts["unpublished"] == 0 {
+            if pending == 0 && counts["rootless"] == 0 && counts["unpublished"] == 0 {
                 return;
             }
-            let now = serde_json::json!([done, counts]);
+            let now = serde_json::json!([pending, counts]);
             if now != last {
                 (last, since) = (now, Instant::now());
             }

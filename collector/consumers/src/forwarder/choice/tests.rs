@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use emberd_model::{Flags, Offset, UnixNanos};
+use emberd_model::{Flags, UnixNanos};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 use super::*;
@@ -11,6 +11,7 @@ const SECOND: u64 = 1_000_000_000;
 fn config() -> Config {
     Config {
         pressed_at: 0.0,
+        pressed_after: Duration::ZERO,
         errors: false,
         slow: None,
         prompts: Vec::new(),
@@ -140,7 +141,7 @@ fn a_second_holds_so_many_traces() {
 fn everything_is_sent_until_the_budget_is_pressed() {
     let mut chooser = Chooser::new(Config { pressed_at: 0.5, ..config() }, &[]);
     let mut step = |taken: f64, trace: u64| {
-        chooser.press(taken);
+        chooser.press(taken, Offset(0), Instant::now());
         let [found] = &sent(&mut chooser, &[batch(1, vec![span(trace, 0), span(0, trace)])])[..] else { panic!() };
         assert!(found.contains(&1), "the first trace is no longer whole");
         found.contains(&0)
@@ -149,4 +150,29 @@ fn everything_is_sent_until_the_budget_is_pressed() {
     for (n, (taken, is_sent)) in (0..).zip(steps) {
         assert_eq!(step(taken, n), is_sent || n == 0, "{taken}");
     }
+}
+
+/// An endpoint that was away gets all that it missed, if it then catches up; one that takes spans for so long and does not, is pressed.
+#[test]
+fn who_was_away_and_catches_up_is_not_pressed() {
+    let minute = Duration::from_secs(60);
+    let pressed = |steps: &[(f64, u64)]| {
+        let mut chooser = Chooser::new(Config { pressed_at: 0.5, pressed_after: minute, ..config() }, &[]);
+        let begun = Instant::now();
+        let mut pressed_at = None;
+        for (n, (taken, cursor)) in (0..).zip(steps) {
+            chooser.press(*taken, Offset(*cursor), begun + n * minute / 6);
+            pressed_at = pressed_at.or(chooser.is_pressed().then_some(n));
+        }
+        pressed_at
+    };
+    let away: Vec<_> = (0..20).map(|_| (1.0, 7)).collect();
+    assert_eq!(pressed(&away), None);
+    let back: Vec<_> = (0..9).map(|n| (1.0 - f64::from(n) * 0.05, u64::from(n as u32 + 8))).collect();
+    assert_eq!(pressed(&[away.clone(), back].concat()), None);
+    let slow: Vec<_> = (0..9).map(|n| (0.9, n + 8)).collect();
+    assert_eq!(pressed(&slow), Some(6));
+    assert_eq!(pressed(&[away, slow].concat()), Some(26));
+    let now_and_then: Vec<_> = (0..30).map(|n| (if n % 5 == 4 { 0.4 } else { 0.6 }, n)).collect();
+    assert_eq!(pressed(&now_and_then), None);
 }
