@@ -33,6 +33,8 @@ pub(super) struct Source {
     clock: Arc<dyn Clock>,
     /// The cursor that is on disk.
     durable: Offset,
+    /// How far the endpoint had acknowledged then.
+    durable_sent: Offset,
     /// Where it may move to, and what is booked with that.
     reached: Offset,
     tally: Tally,
@@ -77,6 +79,7 @@ impl Source {
             file: Arc::new(Mutex::new(file)),
             clock,
             durable,
+            durable_sent: durable,
             reached: durable,
             tally: Tally::default(),
             stored_at: now,
@@ -149,9 +152,9 @@ impl Source {
         self.tally.merge(tally);
     }
 
-    /// Whether the durable cursor is behind.
+    /// Whether the durable cursor is behind, or what is known of when spans were sent.
     pub(super) fn is_behind(&self) -> bool {
-        self.reached != self.durable
+        self.reached != self.durable || self.progress.sent_to() > self.durable_sent
     }
 
     /// Waits until it is time to move the durable cursor: not with each load, as the disk is the log's first of all. What a
@@ -209,7 +212,7 @@ impl Source {
     }
 
     fn stored(&mut self, step: &Step) {
-        self.durable = step.cursor;
+        (self.durable, self.durable_sent) = (step.cursor, step.sent);
         self.tally = Tally::default();
         let book = self.file.lock().unwrap_or_else(PoisonError::into_inner).stored().book.clone();
         self.progress.stored(book);

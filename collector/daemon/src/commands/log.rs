@@ -47,7 +47,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let place = Place::of(config);
     place.is_there()?;
-    let (found, unknown) = inspect::segments(&*place.disk, &place.log_dir())?;
+    let (found, mut unknown) = inspect::segments(&*place.disk, &place.log_dir())?;
+    // The log's own name, which the wiring keeps there.
+    unknown.retain(|file| file != "name");
     let progress = bar(found.len() as u64, "checking");
     let (mut told, mut damaged, mut spans) = (Vec::new(), 0, 0);
     for segment in &found {
