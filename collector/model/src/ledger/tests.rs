@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Offset;
 
 fn account(hour: u32, project: &str) -> Account {
     Account::new(Hour(hour), project)
