@@ -1,19 +1,20 @@
 //! Puts a load on the wire, once, and reads the answer.
 //!
-//! On the wire: OTLP/gRPC with the batches' own bytes as the message, not decoded and copied once; or OTLP/HTTP, whose content
+//! On the wire: OTLP/gRPC with the batches' own bytes as the message, neither decoded nor copied; or OTLP/HTTP, whose content
 //! type is exactly `application/x-protobuf`, as Phoenix compares it letter by letter.
 //! Each try is bounded in time, each answer in bytes. Not here: what is done about an answer (`courier.rs`).
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use emberd_model::Clock;
-use http::uri::PathAndQuery;
+use futures_util::future::poll_fn;
+use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
-use tonic::client::Grpc;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::MetadataMap;
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited, StreamBody};
+use tonic::client::GrpcService;
 use tonic::transport::{Channel, ClientTlsConfig};
 
 use super::answer::{self, Failure, Kind, Taken};
@@ -73,21 +74,45 @@ impl Transport {
         tokio::time::timeout(timeout, sending).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn call(&self, channel: Channel, chunks: Vec<Bytes>) -> Result<Taken, Failure> {
-        let mut grpc = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-        grpc = match self.compression {
-            Compression::None => grpc,
-            Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
-            Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
-        };
+    /// A unary call by hand: the message goes out as the chunks that it is made of, where tonic's client would copy it into one piece.
+    async fn call(&self, mut channel: Channel, chunks: Vec<Bytes>) -> Result<Taken, Failure> {
+        let message = Message::of(chunks, self.compression);
+        let mut request = http::Request::new(tonic::body::Body::new(message.body()));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = http::Uri::from_static(EXPORT);
+        *request.version_mut() = http::Version::HTTP_2;
+        let headers = request.headers_mut();
+        *headers = self.all_headers();
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+        if let Some(coding) = message.coding {
+            headers.insert("grpc-encoding", HeaderValue::from_static(coding));
+        }
         let unready = |error: tonic::transport::Error| {
             Failure::new(Kind::Unreachable, "no connection", answer::innermost(&error))
         };
-        grpc.ready().await.map_err(unready)?;
-        let mut request = tonic::Request::new(chunks);
-        *request.metadata_mut() = MetadataMap::from_headers(self.all_headers());
-        let answer = grpc.unary(request, PathAndQuery::from_static(EXPORT), Raw).await;
-        answer.map(|answer| answer::taken(answer.get_ref())).map_err(|status| answer::of_grpc(&status))
+        poll_fn(|cx| GrpcService::poll_ready(&mut channel, cx)).await.map_err(unready)?;
+        let broken = |error: tonic::transport::Error| answer::of_grpc(&tonic::Status::from_error(error.into()));
+        let answer = GrpcService::call(&mut channel, request).await.map_err(broken)?;
+        let (head, body) = answer.into_parts();
+        if let Some(status) = tonic::Status::from_header_map(&head.headers) {
+            return ended(&status, &[]);
+        }
+        if head.status != http::StatusCode::OK {
+            return Err(answer::of_http(head.status, None, &[], self.clock.now()));
+        }
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
+            match error.downcast::<tonic::Status>() {
+                Ok(status) => answer::of_grpc(&status),
+                Err(error) => Failure::new(Kind::Broken, "an endless answer", error),
+            }
+        })?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        match tonic::Status::from_header_map(&trailers) {
+            Some(status) => ended(&status, &body.to_bytes()),
+            None => Err(Failure::new(Kind::Broken, "an answer without a status", head.status)),
+        }
     }
 
     async fn post(&self, client: &reqwest::Client, url: &str, body: Bytes) -> Result<Taken, Failure> {
@@ -178,41 +203,40 @@ fn zstd(body: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(body, 1).expect("a Vec of the bound's size takes whatever is written")
 }
 
-/// Bytes as a message, in both directions.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Raw;
+/// A gRPC message: one byte that says whether it is compressed, its length in four, and itself.
+struct Message {
+    prefix: [u8; PREFIX_BYTES],
+    chunks: Vec<Bytes>,
+    coding: Option<&'static str>,
+}
 
-impl Codec for Raw {
-    type Encode = Vec<Bytes>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
+const PREFIX_BYTES: usize = 5;
 
-    fn encoder(&mut self) -> Self {
-        *self
+impl Message {
+    fn of(chunks: Vec<Bytes>, compression: Compression) -> Self {
+        let (chunks, coding) = match compression {
+            Compression::None => (chunks, None),
+            Compression::Gzip => (vec![gzip(&chunks.concat()).into()], Some("gzip")),
+            Compression::Zstd => (vec![zstd(&chunks.concat()).into()], Some("zstd")),
+        };
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        let mut prefix = [u8::from(coding.is_some()), 0, 0, 0, 0];
+        prefix[1..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        Self { prefix, chunks, coding }
     }
 
-    fn decoder(&mut self) -> Self {
-        *self
+    fn body(&self) -> impl http_body::Body<Data = Bytes, Error = tonic::Status> + Send + 'static {
+        let prefix = Bytes::copy_from_slice(&self.prefix);
+        let chunks = std::iter::once(prefix).chain(self.chunks.clone());
+        StreamBody::new(stream::iter(chunks.map(|chunk| Ok(Frame::data(chunk)))))
     }
 }
 
-impl Encoder for Raw {
-    type Item = Vec<Bytes>;
-    type Error = tonic::Status;
-
-    fn encode(&mut self, chunks: Vec<Bytes>, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        out.reserve(chunks.iter().map(Bytes::len).sum());
-        chunks.into_iter().for_each(|chunk| out.put(chunk));
-        Ok(())
+/// What a status comes to, and the message before it.
+fn ended(status: &tonic::Status, message: &[u8]) -> Result<Taken, Failure> {
+    if status.code() != tonic::Code::Ok {
+        return Err(answer::of_grpc(status));
     }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
-        Ok(Some(answer.copy_to_bytes(answer.remaining())))
-    }
+    // An answer that nobody asked to be compressed says nothing.
+    Ok(answer::taken(message.get(PREFIX_BYTES..).unwrap_or_default()))
 }
