@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use emberd_model::ledger::Book;
 use emberd_store::Store;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Where;
 use crate::config::Config;
 use crate::wiring::known_log_name;
 
@@ -30,8 +32,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(config: Config) -> Self {
-        Self { config, disk: Arc::new(RealDisk) }
+    /// Where the command line says; an exit code, once what is wrong was said.
+    pub(super) fn open(place: &Where) -> Result<Self, ExitCode> {
+        let place = Self { config: place.load()?, disk: Arc::new(RealDisk) };
+        if place.log_dir().is_dir() {
+            return Ok(place);
+        }
+        eprintln!("no emberd ever ran in {}: name another with --data-dir", place.config.data_dir.display());
+        Err(ExitCode::FAILURE)
     }
 
     pub(super) fn log_dir(&self) -> PathBuf {
@@ -72,16 +80,6 @@ impl Place {
 
     pub(super) fn turned_away(&self) -> anyhow::Result<BTreeMap<turned_away::Line, u64>> {
         turned_away::read(&*self.disk, &self.config.data_dir.join("ledger")).context("cannot read what was turned away")
-    }
-
-    /// Whether there is anything: a data directory with a log.
-    pub(super) fn is_there(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.log_dir().is_dir(),
-            "no emberd ever ran in {}: name another with --data-dir",
-            self.config.data_dir.display()
-        );
-        Ok(())
     }
 }
 

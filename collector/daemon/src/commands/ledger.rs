@@ -37,12 +37,10 @@ pub(crate) struct Options {
 const TRIES: usize = 3;
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = match options.place.load() {
-        Ok(config) => config,
+    let place = match Place::open(&options.place) {
+        Ok(place) => place,
         Err(code) => return Ok(code),
     };
-    let place = Place::of(config);
-    place.is_there()?;
     let store = place.store().await?;
     let mut tries = 0;
     let seen = loop {

@@ -41,12 +41,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         What::Inspect { place, json } => (place, *json, false),
         What::Verify { place, json } => (place, *json, true),
     };
-    let config = match place.load() {
-        Ok(config) => config,
+    let place = match Place::open(place) {
+        Ok(place) => place,
         Err(code) => return Ok(code),
     };
-    let place = Place::of(config);
-    place.is_there()?;
     let (found, mut unknown) = inspect::segments(&*place.disk, &place.log_dir())?;
     // The log's own name, which the wiring keeps there.
     unknown.retain(|file| file != "name");

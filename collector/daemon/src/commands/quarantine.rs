@@ -68,12 +68,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         What::List { place, .. } | What::Show { place, .. } => place,
         What::Retry(chosen) | What::Drop(chosen) => &chosen.place,
     };
-    let config = match place.load() {
-        Ok(config) => config,
+    let place = match Place::open(place) {
+        Ok(place) => place,
         Err(code) => return Ok(code),
     };
-    let place = Place::of(config);
-    place.is_there()?;
     let quarantine = Quarantine::open(&place.quarantine_dir())?;
     match &options.what {
         What::List { consumer, json, .. } => list(&quarantine, consumer.as_deref(), *json),

@@ -55,12 +55,10 @@ struct Sight {
 }
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = match options.place.load() {
-        Ok(config) => config,
+    let place = match Place::open(&options.place) {
+        Ok(place) => place,
         Err(code) => return Ok(code),
     };
-    let place = Place::of(config);
-    place.is_there()?;
     let store = place.store().await?;
     let books = place.books(&store).await?;
     let sights = in_log(&place, options.id)?;
