@@ -8,6 +8,7 @@
 
 mod books;
 mod budget;
+mod choice;
 mod client;
 mod commands;
 mod cursors;
@@ -16,15 +17,19 @@ mod floors;
 mod hostile;
 mod incidents;
 mod kill;
+mod ledger;
 mod library;
 mod made;
 mod outage;
 mod phoenix;
 mod postgres;
 mod process;
+mod quarantine;
 mod refuses_to_start;
+mod sink;
 mod stopping;
 mod truth;
+mod where_is;
 
 /// A figure of docs/reliability.md, in one write and past the test runner's capture: `.ci/figures` collects these lines.
 fn figure(id: &str, values: &[(&str, serde_json::Value)]) {
