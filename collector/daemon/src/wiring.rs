@@ -204,10 +204,13 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
     }
 }
 
+/// The file of the log's own name, in its directory.
+pub(crate) const LOG_NAME: &str = "name";
+
 /// The log's own name, made with it and kept in it: the recorder's cursor in the database belongs to this name, so that a new log in
 /// the old place is not taken for the old one.
 fn log_name(dir: &Path) -> anyhow::Result<Writer> {
-    let path = dir.join("name");
+    let path = dir.join(LOG_NAME);
     if !path.exists() {
         let temp = dir.join("name.tmp");
         std::fs::write(&temp, uuid::Uuid::new_v4().simple().to_string())?;
@@ -220,7 +223,7 @@ fn log_name(dir: &Path) -> anyhow::Result<Writer> {
 
 /// The name of a log that is there.
 pub(crate) fn known_log_name(dir: &Path) -> anyhow::Result<Writer> {
-    let path = dir.join("name");
+    let path = dir.join(LOG_NAME);
     let name = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Writer::new(name.trim()))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Where;
 use super::books::{Place, bar};
 use crate::told;
+use crate::wiring::LOG_NAME;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -46,8 +47,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let (found, mut unknown) = inspect::segments(&*place.disk, &place.log_dir())?;
-    // The log's own name, which the wiring keeps there.
-    unknown.retain(|file| file != "name");
+    unknown.retain(|name| name != LOG_NAME);
     let progress = bar(found.len() as u64, "checking");
     let (mut told, mut damaged, mut spans) = (Vec::new(), 0, 0);
     for segment in &found {
