@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use emberd_model::Offset;
-use emberd_model::ledger::{Account, Fate, Hour, Reason, Tally};
+use emberd_model::ledger::{Account, Book, Fate, Hour, Reason, Tally};
 use serde::{Deserialize, Serialize};
 
 /// Something that was put aside.
@@ -272,12 +272,18 @@ impl Item {
         tally
     }
 
-    /// The tally of its spans that leave quarantine for `fate`. Empty for an item from before there was a ledger.
+    /// The tally of its spans that leave quarantine for `fate`, as `book` has them. Empty for an item that is not in it: from before
+    /// there was a ledger, or put before a crash that kept it from being booked, and delivered since.
     #[must_use]
-    pub fn released(&self, fate: &Fate) -> Tally {
+    pub fn released(&self, fate: &Fate, book: &Book) -> Tally {
         let mut tally = self.tally(fate, 1);
         tally.merge(&self.tally(&Fate::Quarantined(Reason::new(&self.reason)), -1));
-        tally
+        let tally = tally.settled(book);
+        let booked = |account: &Account, fate: &Fate| -> i64 {
+            book.lines().filter(|line| line.0 == account && line.1 == fate).map(|(.., spans)| spans).sum()
+        };
+        let is_booked = tally.lines().all(|(account, fate, spans)| spans >= 0 || booked(account, fate) + spans >= 0);
+        if is_booked { tally } else { Tally::default() }
     }
 }
 

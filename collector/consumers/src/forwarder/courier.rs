@@ -133,8 +133,17 @@ impl Courier {
         Ok(())
     }
 
-    /// Delivers a load.
+    /// Delivers a load. What the endpoint will never take is put into quarantine.
     pub(super) async fn deliver(&self, load: Load) -> Delivered {
+        self.deliver_all(load, true).await
+    }
+
+    /// Delivers a load that is in quarantine already.
+    pub(super) async fn deliver_again(&self, load: Load) -> Delivered {
+        self.deliver_all(load, false).await
+    }
+
+    async fn deliver_all(&self, load: Load, puts_aside: bool) -> Delivered {
         let mut delivered = Delivered::default();
         let mut stack = vec![load];
         let taken_before = self.taken.load(Relaxed);
@@ -143,7 +152,7 @@ impl Courier {
             match end {
                 End::Taken(Taken { rejected: 0, said }) if said.is_empty() => {}
                 End::Taken(taken) => {
-                    let rejected = self.take_note(&load, taken).await;
+                    let rejected = self.take_note(&load, taken, puts_aside).await;
                     // Which ones, the endpoint does not say.
                     let some = load.offsets().take(rejected as usize);
                     delivered.aside.extend(some.map(|at| (at, Reason::new(PARTIAL))));
@@ -156,7 +165,9 @@ impl Courier {
                 End::Bad(failure) => {
                     let reason = Reason::new(failure.class());
                     delivered.aside.extend(load.offsets().map(|at| (at, reason.clone())));
-                    self.put_aside(&load, load.spans, failure.class(), failure.said).await;
+                    if puts_aside {
+                        self.put_aside(&load, load.spans, failure.class(), failure.said).await;
+                    }
                     self.progress.succeeded();
                 }
             }
@@ -250,14 +261,16 @@ impl Courier {
     }
 
     /// A success that was none for some spans, or that came with a warning. OTLP: never send those again. Says how many.
-    async fn take_note(&self, load: &Load, taken: Taken) -> u64 {
+    async fn take_note(&self, load: &Load, taken: Taken, puts_aside: bool) -> u64 {
         let rejected = taken.rejected.min(load.spans);
         tracing::warn!(consumer = %self.consumer, rejected, of = load.spans, said = taken.said, "taken with a remark");
         if rejected > 0 {
             let answer = format!("{rejected} of {}, unknown which: {}", load.spans, taken.said);
             self.progress.failed("partial_success", &answer);
             self.progress.succeeded();
-            self.put_aside(load, rejected, PARTIAL, answer).await;
+            if puts_aside {
+                self.put_aside(load, rejected, PARTIAL, answer).await;
+            }
         }
         rejected
     }

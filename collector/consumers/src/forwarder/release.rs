@@ -1,14 +1,15 @@
 //! What someone decided about quarantined spans: sent once more, or given up.
 //!
-//! Promise: an item that is released is booked once, in the step that names it, before its files go; one that the endpoint still does not
-//! keep stays, with its new answer. One at a time, beside what is sent otherwise.
+//! Promise: an item that is released is booked once, in the step that names it, before its files go, and not before the durable cursor has
+//! passed it, with which it is booked as put aside; one that the endpoint still does not keep stays, with its new answer. One at a
+//! time, beside what is sent otherwise.
 //! Kept by: `daemon/tests/it/quarantine.rs`.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use emberd_model::ledger::{Fate, Reason, Runs, Tally};
+use emberd_model::ledger::{Fate, Reason, Runs};
 use emberd_model::wire;
 use emberd_phoenix::Client;
 use futures_util::future::BoxFuture;
@@ -29,7 +30,7 @@ const SEEN_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Tried {
     item: Item,
     /// What it is booked as; or why it stays.
-    came_to: Result<Tally, String>,
+    came_to: Result<Fate, String>,
 }
 
 type Trying = BoxFuture<'static, Option<Tried>>;
@@ -71,8 +72,9 @@ impl Releases {
     pub(super) async fn settle(&mut self, tried: Tried, source: &mut Source) {
         let Tried { item, came_to } = tried;
         let done = match came_to {
-            Ok(tally) => {
-                if !source.release(&item.name(), tally.settled(&source.progress.book())).await {
+            Ok(fate) => {
+                let tally = item.released(&fate, &source.progress.book());
+                if !source.release(&item.name(), tally).await {
                     return;
                 }
                 tracing::info!(consumer = %self.consumer, item = item.name(), spans = item.spans, "released from quarantine");
@@ -100,7 +102,7 @@ async fn next(consumer: String, courier: Arc<Courier>, client: Option<Arc<Client
         }
     };
     let came_to = match decision {
-        Decision::Drop => Ok(item.released(&Fate::Shed(Reason::new(DROPPED)))),
+        Decision::Drop => Ok(Fate::Shed(Reason::new(DROPPED))),
         Decision::Retry => once_more(&courier, client.as_deref(), &item, body).await,
     };
     Some(Tried { item, came_to })
@@ -108,8 +110,11 @@ async fn next(consumer: String, courier: Arc<Courier>, client: Option<Arc<Client
 
 async fn read(courier: &Courier, consumer: &str) -> io::Result<Option<(Item, Decision, bytes::Bytes)>> {
     let (quarantine, consumer) = (courier.quarantine().clone(), consumer.to_owned());
+    let cursor = courier.progress().book().cursor();
     let reading = tokio::task::spawn_blocking(move || {
-        let Some((item, decision)) = quarantine.decided(&consumer)?.into_iter().next() else { return Ok(None) };
+        // What is put aside is booked when the cursor passes it, which a crash may have kept from happening.
+        let mut booked = quarantine.decided(&consumer)?.into_iter().filter(|(item, _)| item.at() < cursor);
+        let Some((item, decision)) = booked.next() else { return Ok(None) };
         let body = quarantine.body(&item)?;
         Ok(Some((item, decision, body)))
     });
@@ -122,20 +127,20 @@ async fn once_more(
     client: Option<&Client>,
     item: &Item,
     body: bytes::Bytes,
-) -> Result<Tally, String> {
+) -> Result<Fate, String> {
     let ids: Vec<_> = wire::spans(&body).map(|found| (found.span.trace_id, found.span.span_id)).collect();
     let part = Part { body, first: item.at(), spans: ids.len() as u64, accounts: Runs::default() };
-    let delivered = courier.deliver(Load::from(part)).await;
+    let delivered = courier.deliver_again(Load::from(part)).await;
     if let Some((_, reason)) = delivered.aside.first() {
         return Err(format!("tried again: {reason}"));
     }
-    let Some(client) = client else { return Ok(item.released(&Fate::Done)) };
+    let Some(client) = client else { return Ok(Fate::Done) };
     let spans: Vec<_> = ids.iter().map(|(_, span)| *span).collect();
     let until = Instant::now() + SEEN_WITHIN;
     loop {
         if let Ok(held) = client.whereabouts(&spans).await {
             if ids.iter().all(|(trace, span)| held.get(span) == Some(trace)) {
-                return Ok(item.released(&Fate::Done));
+                return Ok(Fate::Done);
             }
             if let Some((_, span)) = ids.iter().find(|(trace, span)| held.get(span).is_some_and(|under| under != trace))
             {

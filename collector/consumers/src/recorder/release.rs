@@ -14,10 +14,14 @@ impl Recorder {
     /// Does what was decided. An item that the database still refuses stays; one that it does not answer for is met again.
     pub(super) async fn release(&mut self) -> Result<(), Error> {
         for (item, decision) in self.quarantine.decided(NAME).map_err(Error::Quarantine)? {
+            // It is booked as put aside when the cursor passes it, which a crash may have kept from happening.
+            if item.at() >= self.cursor {
+                continue;
+            }
             let recording = match decision {
                 Decision::Retry => self.once_more(&item)?,
                 Decision::Drop => Recording {
-                    booked: item.released(&Fate::Shed(Reason::new(DROPPED))).settled(&self.progress.book()),
+                    booked: item.released(&Fate::Shed(Reason::new(DROPPED)), &self.progress.book()),
                     ..self.recording(Default::default(), self.cursor, Booking::Release(item.name()))
                 },
             };
@@ -66,7 +70,7 @@ impl Recorder {
         let states = folded.states;
         Ok(Recording {
             states,
-            booked: item.released(&Fate::Done).settled(&self.progress.book()),
+            booked: item.released(&Fate::Done, &self.progress.book()),
             ..self.recording(Default::default(), self.cursor, Booking::Release(item.name()))
         })
     }
