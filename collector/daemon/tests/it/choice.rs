@@ -194,7 +194,7 @@ const BUDGET_BYTES: usize = 64 << 20;
 async fn nothing_is_shed_below_the_bound() {
     let (mut library, sink) = (Library::new(Kind::Sqlite).await, Sink::new());
     chooses(&mut library.home, &sink);
-    library.home.set("EMBERD_PHOENIX_CHOOSE_AT", "50%");
+    library.home.set("EMBERD_PHOENIX_CHOOSE_AT", "50%").set("EMBERD_PHOENIX_CHOOSE_AFTER", "0s");
     library.home.set("EMBERD_LOG_BUDGET", "64MiB").set("EMBERD_LOG_SEGMENT", "4MiB");
     let emberd = library.home.start();
     let heavy = |trace, number| {
