@@ -137,6 +137,12 @@ impl BookFile {
         std::mem::take(&mut self.stored.decisions)
     }
 
+    /// Whether the next step becomes a snapshot, for which all decisions are wanted.
+    #[must_use]
+    pub fn wants_snapshot(&self) -> bool {
+        self.uncertain || self.journal.bytes() > STEPS_BYTES_MAX
+    }
+
     /// Moves cursor and book, durably. `all_decisions` gives all that must be found again, should this become a snapshot. After an
     /// error it may have moved on disk; the same step is to be tried again, and is not counted twice. Blocks on the disk.
     pub fn step(&mut self, step: &Step, all_decisions: impl FnOnce() -> Vec<u8>) -> Result<(), Error> {
@@ -144,8 +150,7 @@ impl BookFile {
         moved.take(step);
         // Whoever decided remembers; the file is asked at the next start.
         moved.decisions.clear();
-        let full = self.journal.bytes() > STEPS_BYTES_MAX;
-        let done = if self.uncertain || full {
+        let done = if self.wants_snapshot() {
             self.journal.replace(&moved.encode(&all_decisions()))
         } else {
             self.journal.append(&step.encode())

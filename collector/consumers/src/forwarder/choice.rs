@@ -24,6 +24,9 @@ pub const TRACES_MAX: usize = 100_000;
 const STATUS_ERROR: i32 = 2;
 /// What waits must have become less than this part of what it was, for the endpoint to be taken to catch up.
 const CATCHES_UP: f64 = 0.98;
+/// From this part of the bound on traces are remembered, and what was left out for so long after the last choice.
+const REMEMBERS_AT: f64 = 0.5;
+const REMEMBERED: Duration = Duration::from_secs(3_600);
 /// An endpoint that took nothing for so long is away.
 const AWAY: Duration = Duration::from_secs(20);
 /// When less than this part of the bound is taken, everything is sent again.
@@ -89,6 +92,10 @@ pub(super) struct Chooser {
     pressed: bool,
     /// Since when the bound is passed and no way back is made.
     pressing: Option<Pressing>,
+    /// Far from the bound, and nothing that was left out is remembered: nobody need look at spans.
+    idle: bool,
+    /// When the endpoint was pressed last, or this began.
+    last_pressed: Instant,
     signs: HashMap<TraceId, Signs>,
     decided: HashMap<TraceId, Verdict>,
     /// The decided, oldest first.
@@ -124,6 +131,8 @@ impl Chooser {
         let mut chooser = Self {
             pressed: config.pressed_at <= 0.0,
             pressing: None,
+            idle: false,
+            last_pressed: Instant::now(),
             config,
             signs: HashMap::new(),
             decided: HashMap::new(),
@@ -170,6 +179,27 @@ impl Chooser {
             );
         }
         self.pressed = pressed;
+        if pressed {
+            self.last_pressed = now;
+        }
+        self.rest(taken, now);
+    }
+
+    /// Far from the bound traces are not remembered: those that have begun by the time it is passed began long before. What was left
+    /// out is remembered for an hour, for its late spans.
+    fn rest(&mut self, taken: f64, now: Instant) {
+        self.idle = !self.pressed
+            && taken < self.config.pressed_at * REMEMBERS_AT
+            && (self.decided.values().all(|verdict| *verdict == Verdict::Sent)
+                || now.duration_since(self.last_pressed) >= REMEMBERED);
+        if self.idle {
+            (self.signs, self.decided, self.order) = Default::default();
+        }
+    }
+
+    /// Whether nothing is to be noted or decided now.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle
     }
 
     fn is_to_be_pressed(&mut self, taken: f64, cursor: Offset, now: Instant) -> bool {

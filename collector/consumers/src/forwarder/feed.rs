@@ -79,7 +79,7 @@ impl Feed {
         self.read_at = Instant::now();
         match read {
             Read::Batches(batches) => batches.into_iter().for_each(|batch| {
-                if let Some(chooser) = &mut source.chooser {
+                if let Some(chooser) = source.chooser.as_mut().filter(|chooser| !chooser.is_idle()) {
                     chooser.note(&batch);
                 }
                 self.ahead_bytes += batch.body.len();
@@ -127,11 +127,11 @@ impl Feed {
     async fn cut(&mut self, batch: Batch, chooser: Option<&mut Chooser>) {
         let whole = Part::of(&batch);
         let (parts, mut aside) = match chooser {
-            None => (vec![whole], Tally::default()),
-            Some(chooser) => {
+            Some(chooser) if !chooser.is_idle() => {
                 let chosen = chooser.choose(&batch, &whole.accounts);
                 (whole.pieces(&chosen.sent), chosen.shed)
             }
+            _ => (vec![whole], Tally::default()),
         };
         let mut pieces = Vec::new();
         for part in parts {

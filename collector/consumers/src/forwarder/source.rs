@@ -191,7 +191,9 @@ impl Source {
 
     async fn move_cursor(&mut self, released: Option<String>, more: Tally) -> bool {
         let step = Arc::new(self.step(released, more));
-        let all = self.chooser.as_ref().map(Chooser::stored).unwrap_or_default();
+        let wants_all = self.file.lock().unwrap_or_else(PoisonError::into_inner).wants_snapshot();
+        let chooser = self.chooser.as_ref().filter(|_| wants_all);
+        let all = chooser.map(Chooser::stored).unwrap_or_default();
         let (file, to_write) = (self.file.clone(), step.clone());
         let written = tokio::task::spawn_blocking(move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -176,3 +176,22 @@ fn who_was_away_and_catches_up_is_not_pressed() {
     let now_and_then: Vec<_> = (0..30).map(|n| (if n % 5 == 4 { 0.4 } else { 0.6 }, n)).collect();
     assert_eq!(pressed(&now_and_then), None);
 }
+
+/// Far from the bound nobody looks at spans; what was left out is remembered for an hour all the same, and then no more.
+#[test]
+fn far_from_the_bound_nothing_is_looked_at() {
+    let mut chooser = Chooser::new(Config { pressed_at: 0.5, ..config() }, &[]);
+    let begun = Instant::now();
+    let press = |chooser: &mut Chooser, taken, minutes: u64| {
+        chooser.press(taken, Offset(0), begun + Duration::from_secs(60 * minutes));
+        (chooser.is_idle(), chooser.is_pressed())
+    };
+    assert_eq!(press(&mut chooser, 0.1, 0), (true, false));
+    assert_eq!(press(&mut chooser, 0.3, 1), (false, false));
+    assert_eq!(press(&mut chooser, 0.6, 2), (false, true));
+    assert_eq!(sent(&mut chooser, &[batch(1, vec![span(1, 0)])]), [BTreeSet::new()]);
+    assert_eq!(press(&mut chooser, 0.1, 3), (false, false));
+    assert_eq!(sent(&mut chooser, &[batch(1, vec![span(1, 1), span(2, 0)])]), [[1].into()]);
+    assert_eq!(press(&mut chooser, 0.1, 70), (true, false));
+    assert!(chooser.stored().is_empty());
+}
