@@ -3,7 +3,7 @@
 //! Promise: the pieces that come of a batch tell of each of its spans once: sent, or why not. Their ends ascend, and the last one's is
 //! the batch's. At most [`AHEAD_BYTES_MAX`] are read ahead, and only while the endpoint gets a choice.
 //! Not here: sending (`plain.rs`, `verified.rs`), the cursor (`source.rs`).
-//! Kept by: `tests`, `choice/tests.rs`.
+//! Kept by: `tests/`, `choice/tests.rs`, `daemon/tests/it/choice.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

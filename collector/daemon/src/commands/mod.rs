@@ -1,7 +1,10 @@
 //! The command line: what can be asked of emberd, and the exit code of each answer.
 //!
-//! Exit codes: 0 done or healthy; 1 it failed, or emberd is degraded or not running; 64 the command line is wrong;
-//! 78 the configuration is wrong (sysexits' EX_CONFIG, which systemd is told not to restart on).
+//! Exit codes: 0 done or healthy; 1 it failed, emberd is degraded or not running, or a sum or a record is not right; 64 the command line
+//! is wrong; 78 the configuration is wrong, or the place that it names cannot be used (sysexits' EX_CONFIG, which systemd is told not
+//! to restart on).
+//!
+//! `books`: what commands read beside a daemon that may be running.
 
 mod books;
 mod check_config;
