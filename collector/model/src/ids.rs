@@ -92,6 +92,12 @@ hex_id!(SpanId, 8);
 pub struct Offset(pub u64);
 
 impl Offset {
+    /// As a signed number, for sums and databases; beyond those the largest.
+    #[must_use]
+    pub fn signed(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+
     /// The place `spans` further on.
     #[must_use]
     pub fn plus(self, spans: u64) -> Self {

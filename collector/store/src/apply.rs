@@ -8,12 +8,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use emberd_model::TraceId;
 use emberd_model::cost::Prices;
 use emberd_model::ledger::{Fate, Reason, Tally};
 use emberd_model::rollup::{Contribution, Rollup};
 use emberd_model::row::{Row, row};
 use emberd_model::trace::TraceState;
-use emberd_model::{Offset, TraceId};
 use uuid::Uuid;
 
 use crate::Moment;
@@ -63,15 +63,11 @@ impl Work for Recording {
             }
         };
         if is_written {
-            tx.set_origin(&self.consumer, &self.writer, signed(self.from), true).await?;
+            tx.set_origin(&self.consumer, &self.writer, self.from.signed(), true).await?;
             tx.put_ledger(&self.consumer, &self.writer, &recorded.tally).await?;
         }
         Ok(recorded)
     }
-}
-
-fn signed(offset: Offset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 /// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.

@@ -38,7 +38,7 @@ impl Work for Begin {
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Book, Fault> {
         tx.set_cursor(&self.consumer, &self.writer, self.at, true).await?;
         let at = tx.cursor(&self.consumer, &self.writer).await?.unwrap_or(self.at);
-        tx.set_origin(&self.consumer, &self.writer, signed(at), true).await?;
+        tx.set_origin(&self.consumer, &self.writer, at.signed(), true).await?;
         read(tx, &self.consumer, &self.writer, at).await
     }
 }
@@ -61,7 +61,7 @@ impl Work for ReadBook {
 }
 
 async fn read<T: Tx>(tx: &mut T, consumer: &str, writer: &Writer, at: Offset) -> Result<Book, Fault> {
-    let origin = tx.origin(consumer, writer).await?.unwrap_or(signed(at));
+    let origin = tx.origin(consumer, writer).await?.unwrap_or(at.signed());
     Ok(Book::of(origin, at, tx.ledger(consumer, writer).await?))
 }
 
@@ -78,9 +78,9 @@ impl Work for Skip {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Book, Fault> {
         let at = tx.cursor(&self.consumer, &self.writer).await?.unwrap_or(self.to);
-        let mut origin = tx.origin(&self.consumer, &self.writer).await?.unwrap_or(signed(at));
+        let mut origin = tx.origin(&self.consumer, &self.writer).await?.unwrap_or(at.signed());
         if self.to < at {
-            origin += signed(self.to) - signed(at);
+            origin += self.to.signed() - at.signed();
         }
         tx.set_cursor(&self.consumer, &self.writer, self.to, false).await?;
         tx.set_origin(&self.consumer, &self.writer, origin, false).await?;
@@ -117,10 +117,6 @@ impl Work for ForgetRelease {
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
         tx.forget_release(&self.consumer, &self.writer, &self.item).await
     }
-}
-
-fn signed(offset: Offset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 pub(crate) struct Settle {

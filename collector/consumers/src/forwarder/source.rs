@@ -140,9 +140,14 @@ impl Source {
     fn move_back(&mut self, head: Offset) {
         self.reached = head;
         let step = self.step(None, Tally::default());
-        if let Err(error) = self.write(&step, Vec::new) {
+        let all = self.all_decisions();
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).step(&step, || all);
+        match written {
+            Ok(()) => self.stored(&step),
             // It counts as behind, so it is tried again.
-            self.progress.failed("cursor", &error);
+            Err(error) => {
+                self.not_stored(&step, &error);
+            }
         }
     }
 
@@ -191,9 +196,7 @@ impl Source {
 
     async fn move_cursor(&mut self, released: Option<String>, more: Tally) -> bool {
         let step = Arc::new(self.step(released, more));
-        let wants_all = self.file.lock().unwrap_or_else(PoisonError::into_inner).wants_snapshot();
-        let chooser = self.chooser.as_ref().filter(|_| wants_all);
-        let all = chooser.map(Chooser::stored).unwrap_or_default();
+        let all = self.all_decisions();
         let (file, to_write) = (self.file.clone(), step.clone());
         let written = tokio::task::spawn_blocking(move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,10 +210,10 @@ impl Source {
         true
     }
 
-    fn write(&mut self, step: &Step, all: impl FnOnce() -> Vec<u8>) -> Result<(), crate::book::Error> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).step(step, all)?;
-        self.stored(step);
-        Ok(())
+    /// All decisions, where the next step is to hold them.
+    fn all_decisions(&self) -> Vec<u8> {
+        let wants_all = self.file.lock().unwrap_or_else(PoisonError::into_inner).wants_snapshot();
+        self.chooser.as_ref().filter(|_| wants_all).map(Chooser::stored).unwrap_or_default()
     }
 
     fn stored(&mut self, step: &Step) {

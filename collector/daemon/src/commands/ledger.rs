@@ -122,7 +122,7 @@ impl Seen {
         let mut faults = Vec::new();
         for Consumer { kept: Kept { name, book, .. }, pending, .. } in &self.consumers {
             if !book.is_balanced() {
-                let passed = i64::try_from(book.cursor().0).unwrap_or(i64::MAX) - book.origin();
+                let passed = book.cursor().signed() - book.origin();
                 faults.push(format!("{name}: {passed} spans passed, {} booked", book.spans()));
             }
             let waits = self.head.since(book.cursor());
@@ -189,10 +189,7 @@ impl Seen {
         }
         for Consumer { kept: Kept { name, book, .. }, pending, .. } in &self.consumers {
             let since = if book.origin() == 0 { String::new() } else { format!(" since span {}", book.origin()) };
-            page += &format!(
-                "{name}: {} accepted{since} =",
-                i64::try_from(self.head.0).unwrap_or(i64::MAX) - book.origin()
-            );
+            page += &format!("{name}: {} accepted{since} =", self.head.signed() - book.origin());
             let parts = WORDS.map(|word| (word, book.total(word))).into_iter().chain([("pending", *pending)]);
             let parts: Vec<String> = parts
                 .filter(|(word, spans)| *spans > 0 || matches!(*word, "done" | "pending"))

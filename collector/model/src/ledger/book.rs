@@ -18,7 +18,7 @@ impl Book {
     /// The book of a consumer that begins at `cursor`.
     #[must_use]
     pub fn begin(cursor: Offset) -> Self {
-        Self { origin: signed(cursor), cursor, lines: BTreeMap::new() }
+        Self { origin: cursor.signed(), cursor, lines: BTreeMap::new() }
     }
 
     /// The book with these lines, as another kind of store kept them.
@@ -53,14 +53,14 @@ impl Book {
 
     /// The log ends before the cursor: what was booked stays booked, and the next spans get offsets that were used before.
     pub fn moved_back(&mut self, head: Offset) {
-        self.origin += signed(head) - signed(self.cursor);
+        self.origin += head.signed() - self.cursor.signed();
         self.cursor = head;
     }
 
     /// Whether every span between origin and cursor is in it once.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
-        self.lines.values().all(|spans| *spans >= 0) && self.spans() == signed(self.cursor) - self.origin
+        self.lines.values().all(|spans| *spans >= 0) && self.spans() == self.cursor.signed() - self.origin
     }
 
     /// All its spans.
@@ -152,8 +152,4 @@ impl Book {
             *self.lines.entry((account, fate)).or_default() += spans;
         }
     }
-}
-
-fn signed(offset: Offset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
