@@ -1,15 +1,20 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | intake | all
+//!     emberd-benches walk | fold | recorder | intake | growth | endure | all
 //!
-//! `intake` drives the real binary with an outside load generator and compares it with a bare server that discards (`rig/`: the
+//! `intake`, `growth` and `endure` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
-//! The first figures and the machine they were measured on: `benches/README.md`.
+//! The figures and the machine they were measured on: `benches/README.md`.
 
+mod endure;
 mod fold;
+mod growth;
 mod intake;
+mod load;
 mod payload;
+mod peers;
 mod recorder;
+mod server;
 mod table;
 mod walk;
 
@@ -33,27 +38,42 @@ enum Bench {
     Fold,
     /// The recorder's transaction on SQLite and PostgreSQL, beside bare inserts of the same rows
     Recorder,
-    /// The real binary under load, beside a bare server that discards
+    /// The real binary under load, beside a bare server that discards, and peers where EMBERD_PEERS names a folder of them
     Intake(intake::Options),
+    /// How the cost grows: connections, spans a request, bytes a span, size of the log, prompts, pace
+    Growth(growth::Options),
+    /// Latency at half of the peak, memory at full rate and with a backlog, restart
+    Endure(endure::Options),
     /// All of them
     All(intake::Options),
+    /// The load generator alone
+    #[command(hide = true)]
+    Load(load::Load),
 }
 
 fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let bench = Args::parse().bench.unwrap_or(Bench::All(intake::Options::default()));
+    if let Bench::Load(load) = &bench {
+        return load::run(load);
+    }
     println!("{}\n", table::machine());
     match bench {
         Bench::Walk => walk::run(),
         Bench::Fold => fold::run(),
         Bench::Recorder => recorder::run()?,
         Bench::Intake(options) => intake::run(&options)?,
+        Bench::Growth(options) => growth::run(&options)?,
+        Bench::Endure(options) => endure::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();
             recorder::run()?;
             intake::run(&options)?;
+            growth::run(&growth::Options::default())?;
+            endure::run(&endure::Options::default())?;
         }
+        Bench::Load(_) => {}
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ pub(crate) const SPANS_PER_TRACE: u64 = 10;
 const EPOCH: u64 = 1_795_219_200_000_000_000;
 
 /// A bijection on `u64` (the finalizer of splitmix64): numbers in, ids out, no two alike.
-fn mix(n: u64) -> u64 {
+pub(crate) fn mix(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
@@ -105,4 +105,56 @@ pub(crate) fn batches(count: u64, spans: u64, prompts: u64) -> Vec<Batch> {
         body: request(n * spans, spans, prompts),
     };
     (0..count).map(batch).collect()
+}
+
+/// What precedes the six digits of a prompt's number in [`sized`].
+pub(crate) const PROMPT: &str = "prompt-";
+
+/// The ids of a span of [`sized`].
+pub(crate) struct Ids {
+    pub(crate) trace: [u8; 16],
+    pub(crate) span: [u8; 8],
+    pub(crate) parent: Option<[u8; 8]>,
+}
+
+/// Those of span `number`: a trace is [`SPANS_PER_TRACE`] of them, the first its root.
+pub(crate) fn ids(number: u64) -> Ids {
+    let root = number - number % SPANS_PER_TRACE;
+    let id = |n: u64| mix(n + (1 << 62)).to_be_bytes();
+    let mut trace = [0; 16];
+    trace[..8].copy_from_slice(&mix(root + (1 << 60)).to_be_bytes());
+    trace[8..].copy_from_slice(&mix(root + (1 << 61)).to_be_bytes());
+    Ids { trace, span: id(number), parent: (number != root).then(|| id(root)) }
+}
+
+/// A request of `spans` LLM calls with `text` bytes of text in each, whose ids are those of [`ids`]; roots name a prompt.
+pub(crate) fn sized(spans: u64, text: usize) -> Vec<u8> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let one = |number: u64| {
+        let (ids, latency) = (ids(number), 20_000_000 + mix(number) % 4_000_000_000);
+        let attributes = [
+            self::text("openinference.span.kind", "LLM"),
+            self::text("llm.model_name", "gpt-4o-mini"),
+            pair("llm.token_count.prompt", Value::IntValue((mix(number) % 400) as i64)),
+            pair("llm.token_count.completion", Value::IntValue((mix(!number) % 600) as i64)),
+            self::text("input.value", words(number, text / 3)),
+            self::text("output.value", words(!number, text - text / 3)),
+        ];
+        let prompt = ids.parent.is_none().then(|| self::text("prompt.id", format!("{PROMPT}{:06}", 0)));
+        Span {
+            trace_id: ids.trace.to_vec(),
+            span_id: ids.span.to_vec(),
+            parent_span_id: ids.parent.map_or(Vec::new(), |parent| parent.to_vec()),
+            name: "ChatCompletion".into(),
+            start_time_unix_nano: now - latency,
+            end_time_unix_nano: now,
+            attributes: prompt.into_iter().chain(attributes).collect(),
+            status: Some(Status { code: 1, ..Default::default() }),
+            ..Default::default()
+        }
+    };
+    let resource = Resource { attributes: vec![self::text("service.name", "bench")], ..Default::default() };
+    let scope_spans = vec![ScopeSpans { spans: (0..spans).map(one).collect(), ..Default::default() }];
+    let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }

@@ -39,3 +39,10 @@ pub(crate) fn machine() -> String {
 pub(crate) fn nanos_each(took: Duration, items: usize) -> f64 {
     took.as_nanos() as f64 / items as f64
 }
+
+/// The middle of some figures.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,10 @@
+DROP TABLE emberd.outbox;
+DROP TABLE emberd.trace_scores;
+DROP TABLE emberd.decisions;
+DROP TABLE emberd.rules;
+DROP TABLE emberd.answers;
+DROP TABLE emberd.job_calls;
+DROP TABLE emberd.job_results;
+DROP TABLE emberd.job_items;
+DROP TABLE emberd.job_targets;
+DROP TABLE emberd.jobs;

@@ -1,0 +1,10 @@
+DROP TABLE emberd_outbox;
+DROP TABLE emberd_trace_scores;
+DROP TABLE emberd_decisions;
+DROP TABLE emberd_rules;
+DROP TABLE emberd_answers;
+DROP TABLE emberd_job_calls;
+DROP TABLE emberd_job_results;
+DROP TABLE emberd_job_items;
+DROP TABLE emberd_job_targets;
+DROP TABLE emberd_jobs;
