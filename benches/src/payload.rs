@@ -44,7 +44,16 @@ fn words(n: u64, bytes: usize) -> String {
     text
 }
 
-fn span(number: u64, prompts: u64) -> Span {
+/// Who names what in a trace.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Naming {
+    /// The root names the prompt; all spans name one session and one user.
+    Whole,
+    /// As the load generator of the rig has it: all spans are calls, of a session, a user and a `metadata` of their own.
+    Each,
+}
+
+fn span(number: u64, prompts: u64, naming: Naming) -> Span {
     let trace = number / SPANS_PER_TRACE;
     let place = number % SPANS_PER_TRACE;
     let id = |n: u64| mix(n + 1).to_be_bytes().to_vec();
@@ -52,11 +61,12 @@ fn span(number: u64, prompts: u64) -> Span {
     trace_id.extend(id(trace + (1 << 61)));
     let start = EPOCH + trace % 3_000_000 * 1_000_000;
     let took = 20_000_000 + mix(trace) % 4_000_000_000;
-    let mut attributes = vec![text("openinference.span.kind", if place == 0 { "CHAIN" } else { "LLM" })];
+    let mut attributes =
+        vec![text("openinference.span.kind", if place == 0 && naming == Naming::Whole { "CHAIN" } else { "LLM" })];
     let question = words(number, 300);
     attributes.push(text("input.value", question.clone()));
     attributes.push(text("output.value", words(!number, 600)));
-    if place == 0 {
+    if place == 0 && naming == Naming::Whole {
         attributes.push(text("prompt.id", format!("prompt-{}", mix(trace) % prompts)));
     } else {
         let (prompt, completion) = ((mix(number) % 400) as i64, (mix(!number) % 600) as i64);
@@ -70,8 +80,14 @@ fn span(number: u64, prompts: u64) -> Span {
         attributes.push(text("llm.input_messages.0.message.role", "user"));
         attributes.push(text("llm.input_messages.0.message.content", question));
     }
-    attributes.push(text("session.id", format!("session-{}", mix(trace) % 100_000)));
-    attributes.push(text("user.id", format!("user-{}", mix(trace) % 10_000)));
+    let whose = if naming == Naming::Whole { trace } else { number };
+    attributes.push(text("session.id", format!("session-{:06}", mix(whose) % 100_000)));
+    attributes.push(text("user.id", format!("user-{:05}", mix(whose) % 10_000)));
+    if naming == Naming::Each {
+        let (prompt, version) = (mix(number) % prompts, mix(!number) % 20);
+        let metadata = format!(r#"{{"prompt_id": "prompt-{prompt:04}", "prompt_version": {version}, "env": "prod"}}"#);
+        attributes.push(text("metadata", metadata));
+    }
     Span {
         trace_id,
         span_id: id(number + (1 << 62)),
@@ -87,8 +103,12 @@ fn span(number: u64, prompts: u64) -> Span {
 
 /// The request that holds spans `first .. first + spans`, their traces spread over `prompts` prompts.
 pub(crate) fn request(first: u64, spans: u64, prompts: u64) -> Bytes {
+    request_naming(first, spans, prompts, Naming::Whole)
+}
+
+fn request_naming(first: u64, spans: u64, prompts: u64, naming: Naming) -> Bytes {
     let resource = Resource { attributes: vec![text("service.name", "bench")], ..Default::default() };
-    let spans = (first..first + spans).map(|number| span(number, prompts)).collect();
+    let spans = (first..first + spans).map(|number| span(number, prompts, naming)).collect();
     let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
     let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() }];
     ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
@@ -96,13 +116,18 @@ pub(crate) fn request(first: u64, spans: u64, prompts: u64) -> Bytes {
 
 /// `count` batches of `spans` spans each, as the log would hold them.
 pub(crate) fn batches(count: u64, spans: u64, prompts: u64) -> Vec<Batch> {
+    batches_naming(count, spans, prompts, Naming::Whole)
+}
+
+/// The same, naming as told.
+pub(crate) fn batches_naming(count: u64, spans: u64, prompts: u64, naming: Naming) -> Vec<Batch> {
     let batch = |n: u64| Batch {
         offset: Offset(n * spans),
         spans: spans as u32,
         received_at: UnixNanos(EPOCH),
         key: 0,
         flags: Flags::default(),
-        body: request(n * spans, spans, prompts),
+        body: request_naming(n * spans, spans, prompts, naming),
     };
     (0..count).map(batch).collect()
 }

@@ -102,7 +102,7 @@ fn bare_inserts(recordings: &[Recording]) -> anyhow::Result<Duration> {
                     row.tokens.total.to_string(),
                     row.model,
                     row.status.as_str(),
-                    serde_json::to_string(&row.metadata)?,
+                    &row.metadata,
                     row.created_at.micros(),
                 ])?;
             }

@@ -138,32 +138,66 @@ impl Prices {
     /// What a call costs; none if the model is not known, the tokens are not, or the sum overflows.
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<Cost> {
-        let price = self.of(model)?;
-        let classes = usage.classes()?;
-        Some(Cost {
-            input: price_of([
-                (classes.fresh, price.input),
-                (classes.cached, price.cached_input),
-                (classes.cache_write, price.cache_write),
-                (classes.audio_input, price.audio_input),
-            ])?,
-            output: price_of([
-                (classes.text, price.output),
-                (classes.reasoning, price.reasoning),
-                (classes.audio_output, price.audio_output),
-            ])?,
-        })
+        self.of(model)?.cost(usage)
     }
 }
 
-fn price_of<const N: usize>(classes: [(i64, Decimal); N]) -> Option<Decimal> {
-    let per_million = classes
-        .iter()
-        .try_fold(Decimal::ZERO, |sum, &(tokens, price)| sum.checked_add(Decimal::from(tokens).checked_mul(price)?))?;
-    Some(per_million.checked_mul(Decimal::new(1, 6))?.normalize())
+/// The sum in whole parts of 10^12 first: that is exact, for prices have at most six decimals and a table has none above 5,000.
+fn price_of<const N: usize>(classes: [(i64, Decimal); N]) -> Option<i128> {
+    let mut sum = 0_i128;
+    for (tokens, price) in classes.into_iter().filter(|class| class.0 != 0) {
+        let decimals = PRICE_SCALE_MAX.checked_sub(price.scale())?;
+        let millionths = price.mantissa().checked_mul(10_i128.pow(decimals))?;
+        sum = sum.checked_add(millionths.checked_mul(i128::from(tokens))?)?;
+    }
+    Some(sum)
+}
+
+/// A cost in whole parts of 10^12, so that many are added up fast and exactly.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parts {
+    input: i128,
+    output: i128,
+}
+
+impl Parts {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        // Neither is negative, and what saturates is no decimal either.
+        Self { input: self.input.saturating_add(other.input), output: self.output.saturating_add(other.output) }
+    }
+
+    /// As decimals; none on overflow.
+    pub(crate) fn cost(self) -> Option<Cost> {
+        let decimal = |parts| Decimal::try_from_i128_with_scale(parts, 2 * PRICE_SCALE_MAX).ok();
+        Some(Cost { input: decimal(self.input)?, output: decimal(self.output)? })
+    }
 }
 
 impl Price {
+    /// What a call costs; none if its tokens are not known, or the sum overflows.
+    #[must_use]
+    pub fn cost(&self, usage: &Usage) -> Option<Cost> {
+        self.parts(usage)?.cost()
+    }
+
+    /// The same, before it is a decimal.
+    pub(crate) fn parts(&self, usage: &Usage) -> Option<Parts> {
+        let classes = usage.classes()?;
+        Some(Parts {
+            input: price_of([
+                (classes.fresh, self.input),
+                (classes.cached, self.cached_input),
+                (classes.cache_write, self.cache_write),
+                (classes.audio_input, self.audio_input),
+            ])?,
+            output: price_of([
+                (classes.text, self.output),
+                (classes.reasoning, self.reasoning),
+                (classes.audio_output, self.audio_output),
+            ])?,
+        })
+    }
+
     fn from_json(name: &str, model: &Map<String, Value>) -> Result<Self, BadPrices> {
         const KEYS: [&str; 9] = [
             "name",

@@ -16,16 +16,19 @@ mod draft;
 mod failure;
 mod finish;
 mod keys;
+mod lookup;
 mod loose;
 mod marks;
 mod messages;
+mod print;
 mod stored;
 mod values;
 mod words;
 
-pub(crate) use draft::{Extract, ResourceFacts, extract, is_clock_sane};
+pub(crate) use draft::{Reader, ResourceFacts, is_clock_sane};
+pub(crate) use loose::{Flat, flat_fields};
 pub(crate) use marks::Marks;
-pub(crate) use stored::{Emitter, Facts, Flag, Text, take_text};
+pub(crate) use stored::{Emitter, Facts, Flag, Text, contradict, take_text};
 
 /// How spans are read; from config.
 #[derive(Clone, Debug)]

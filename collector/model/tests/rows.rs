@@ -106,9 +106,14 @@ fn rows(states: &BTreeMap<TraceId, TraceState>) -> Vec<Row> {
     states.iter().filter_map(|(&trace, state)| row(trace, state, &prices, false)).collect()
 }
 
+fn metadata(row: &Row) -> Value {
+    serde_json::from_str(&row.metadata).unwrap()
+}
+
 /// A row in the words of `expect.json`.
 fn told(row: &Row) -> BTreeMap<&'static str, Value> {
-    let metadata = |key: &str| row.metadata.get(key).cloned().unwrap_or(Value::Null);
+    let read = metadata(row);
+    let metadata = |key: &str| read.get(key).cloned().unwrap_or(Value::Null);
     BTreeMap::from([
         ("trace_id", row.trace_id.to_string().into()),
         ("span_count", metadata("spans")),
@@ -182,7 +187,8 @@ fn check(name: &str) {
                 faults.push(format!("{}: {field} is {told}, expected {wanted}", row.trace_id));
             }
         }
-        assert_eq!(row.metadata.get("marks").is_some(), is_marked(expected), "{name}: {:?}", row.metadata.get("marks"));
+        let marks = metadata(row).get("marks").cloned();
+        assert_eq!(marks.is_some(), is_marked(expected), "{name}: {marks:?}");
     }
     assert_eq!(found.len(), expected.len(), "{name}: rows");
     assert!(faults.is_empty(), "{name}:\n{}", faults.join("\n"));
@@ -240,7 +246,7 @@ fn costs_are_those_that_phoenix_shows() {
     for name in names() {
         let fixture = Fixture::read(&name);
         let found = rows(&states(&fixture.bodies));
-        let costs = found.iter().filter_map(|row| row.metadata.get("cost"));
+        let costs = found.iter().filter_map(|row| metadata(row).get("cost").cloned());
         let sum: f64 = costs.clone().map(|cost| cost["total"].as_f64().unwrap()).sum();
         for cost in costs {
             let parts = cost["input"].as_f64().unwrap() + cost["output"].as_f64().unwrap();

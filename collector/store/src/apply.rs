@@ -229,10 +229,10 @@ async fn resolve<T: Tx>(tx: &mut T, rows: Vec<(usize, Row)>) -> Result<Vec<(usiz
     };
     Ok(rows
         .into_iter()
-        .map(|(at, row)| {
+        .map(|(at, mut row)| {
             let prompt = row.prompt_ref.as_deref().and_then(|name| prompts.get(name)).unwrap_or(UNASSIGNED);
             let user = row.user_ref.as_deref().and_then(|name| users.get(name));
-            let metadata = text::json(&row.metadata);
+            let metadata = text::json(std::mem::take(&mut row.metadata));
             (at, Resolved { row, prompt, user, metadata })
         })
         .collect())

@@ -309,7 +309,7 @@ impl Orphan {
             model: String::new(),
             status: self::status(status)?,
             error: None,
-            metadata: serde_json::Map::new(),
+            metadata: String::new(),
             created_at: created.nanos(),
             llm_time_ms: llm_time_ms.and_then(|ms| ms.parse().ok()).unwrap_or(0),
         };

@@ -1,5 +1,6 @@
 //! Spans to states of traces, states to bytes and back, states to rows and rollups.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use emberd_model::cost::Prices;
@@ -10,6 +11,7 @@ use emberd_model::trace::{STATE_BYTES_MAX, TraceState, fold};
 use emberd_model::wire::{Limits, without_rejected};
 use emberd_model::{TraceId, UnixNanos};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{halves, head};
 use crate::seeds;
@@ -124,11 +126,11 @@ pub(super) fn row(input: &[u8]) {
 }
 
 fn can_be_stored(row: &Row) {
-    let metadata = Value::Object(row.metadata.clone());
-    let text = serde_json::to_string(&metadata).expect("metadata is JSON");
-    let read: Value = serde_json::from_str(&text).expect("metadata is JSON");
-    let keys = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
-    assert_eq!(keys(&read), keys(&metadata), "metadata reads differently");
+    let text = &row.metadata;
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).expect("metadata is a JSON object");
+    let joined: Vec<String> =
+        fields.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str()))).collect();
+    assert_eq!(text, &format!("{{{}}}", joined.join(",")), "its keys are not sorted, or one is there twice");
     assert!(!text.contains("\\u0000"), "a NUL in {text}");
     let texts = [row.prompt_ref.as_ref(), row.user_ref.as_ref(), Some(&row.model), row.error.as_ref()];
     assert!(texts.into_iter().flatten().all(|text| !text.contains('\0')), "a NUL in {row:?}");

@@ -175,3 +175,21 @@ pub(crate) fn prices() -> Prices {
 pub(crate) fn row_of(spans: &[Sample]) -> Row {
     row(TRACE, &state(spans), &prices(), true).expect("it deserves a row")
 }
+
+/// A row's metadata, which is written as `serde_json` would write it.
+pub(crate) fn read(row: &Row) -> serde_json::Value {
+    let value: serde_json::Value = serde_json::from_str(&row.metadata).expect("metadata is JSON");
+    // But for doubles, which it reads a little too freely to write the same again.
+    if !holds_double(&value) {
+        assert_eq!(value.to_string(), row.metadata);
+    }
+    value
+}
+
+fn holds_double(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(elements) => elements.iter().any(holds_double),
+        serde_json::Value::Object(fields) => fields.values().any(holds_double),
+        other => other.is_f64(),
+    }
+}

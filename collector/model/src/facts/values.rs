@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::marks::Marks;
-use crate::wire::ValueView;
+use crate::wire::{RawAttribute, ValueView};
 
 /// A value that came first by the order of its aliases; of one alias, the last that came (OTLP leaves repeated keys open).
 #[derive(Clone, Debug)]
@@ -51,6 +51,40 @@ pub(super) fn text_of(value: ValueView<'_>) -> Option<Cow<'_, str>> {
         ValueView::Int(int) => Some(Cow::Owned(int.to_string())),
         ValueView::Double(double) => Some(Cow::Owned(double.to_string())),
         ValueView::Array(_) | ValueView::KvList(_) => Some(Cow::Owned(json_of(value).to_string())),
+    }
+}
+
+/// A text that is read when it is needed: of most spans of a trace it is not.
+#[derive(Clone, Debug)]
+pub(super) enum Later<'a> {
+    /// Not empty; not yet known to be UTF-8.
+    Bytes(&'a [u8]),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Later<'a> {
+    /// The text that [`text_of`] gives of an attribute's value.
+    pub(super) fn of(attribute: &RawAttribute<'a>) -> Option<Self> {
+        match attribute.text_bytes() {
+            Some([]) => None,
+            Some(bytes) => Some(Self::Bytes(bytes)),
+            None => text_of(attribute.value()).map(Self::Text),
+        }
+    }
+
+    /// The text; what is not UTF-8, which the door lets not in, is none.
+    pub(super) fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Bytes(bytes) => simdutf8::basic::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Self::Text(text) => Some(text),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => text.as_bytes(),
+        }
     }
 }
 
@@ -153,15 +187,26 @@ pub(super) fn nanos_of(value: ValueView<'_>, unit_nanos: f64) -> Option<u64> {
 
 /// The text as it is stored: at most `bytes_max` long, cut between characters, without NUL (PostgreSQL takes none).
 /// Says whether it was cut.
-pub(super) fn fit(text: &str, bytes_max: usize, marks: &mut Marks) -> (Box<str>, bool) {
+pub(super) fn fit<'a>(text: &'a str, bytes_max: usize, marks: &mut Marks) -> (Cow<'a, str>, bool) {
     let cut = &text[..text.floor_char_boundary(bytes_max)];
     let was_cut = cut.len() < text.len();
     if memchr::memchr(0, cut.as_bytes()).is_none() {
-        return (cut.into(), was_cut);
+        return (Cow::Borrowed(cut), was_cut);
     }
     marks.add(Marks::NUL);
     let mut clean = cut.replace('\0', "\u{FFFD}");
     let longer = clean.len() > bytes_max;
     clean.truncate(clean.floor_char_boundary(bytes_max));
-    (clean.into(), was_cut || longer)
+    (Cow::Owned(clean), was_cut || longer)
+}
+
+/// The same of a text that may be owned, which is not copied if it is stored as it is.
+pub(super) fn fit_cow<'a>(text: Cow<'a, str>, bytes_max: usize, marks: &mut Marks) -> (Cow<'a, str>, bool) {
+    match text {
+        Cow::Borrowed(text) => fit(text, bytes_max, marks),
+        Cow::Owned(text) => match fit(&text, bytes_max, marks) {
+            (Cow::Borrowed(same), was_cut) if same.len() == text.len() => (Cow::Owned(text), was_cut),
+            (other, was_cut) => (Cow::Owned(other.into_owned()), was_cut),
+        },
+    }
 }

@@ -16,13 +16,13 @@ use crate::facts::{Emitter, Facts, Flag, Text};
 use crate::trace::TraceState;
 
 /// An LLM call.
-pub(super) struct Call {
+pub(super) struct Call<'a> {
     pub(super) id: SpanId,
     pub(super) parent: Option<SpanId>,
-    pub(super) facts: Facts,
+    pub(super) facts: Facts<'a>,
 }
 
-impl Call {
+impl Call<'_> {
     pub(super) fn failed(&self) -> bool {
         self.facts.has(Flag::Failed)
     }
@@ -44,33 +44,48 @@ impl Call {
 }
 
 /// The distinct calls, in order of start, end and id.
-pub(super) fn distinct(state: &TraceState, tree: &Tree) -> Vec<Call> {
-    let mut all: Vec<Call> = state.calls().map(|(id, facts)| Call { id, parent: state.parent(id), facts }).collect();
-    all.sort_by_key(Call::order);
+pub(super) fn distinct<'a>(state: &'a TraceState, tree: &Tree<'_>) -> Vec<Call<'a>> {
+    // Ordered before they are read: facts are much larger than what orders them.
+    let ordered = |(id, facts): (SpanId, &'a [u8])| Some((Facts::times(facts)?, id, facts));
+    let mut bytes: Vec<_> = state.calls().filter_map(ordered).collect();
+    bytes.sort_unstable_by_key(|(times, id, _)| (*times, *id));
+    let read = |(_, id, facts)| Some(Call { id, parent: state.parent(id), facts: Facts::decode(facts)? });
+    let mut all: Vec<Call<'a>> = bytes.into_iter().filter_map(read).collect();
     let ids: Vec<SpanId> = all.iter().map(|call| call.id).collect();
     let above = tree.nearest_above(&ids);
     let mut counts = vec![true; all.len()];
     above.iter().flatten().for_each(|&wrapper| counts[wrapper] = false);
     drop_doubles(&mut all, &mut counts);
-    borrow_from_wrappers(&mut all, &above, &counts);
-    all.into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(call, _)| call).collect()
+    if above.iter().any(Option::is_some) {
+        borrow_from_wrappers(&mut all, &above, &counts);
+    }
+    if counts.contains(&false) {
+        let mut counts = counts.into_iter();
+        all.retain(|_| counts.next().unwrap_or_default());
+    }
+    all
 }
 
 /// Of the spans that tell of one call beside each other, leaves as many as one instrumentation saw.
 ///
 /// First those that have one response id: there even two kinds of spans of one instrumentation are the same call. Then those
 /// that only look the same: there one instrumentation's spans are calls of their own.
-fn drop_doubles(all: &mut [Call], counts: &mut [bool]) {
+fn drop_doubles(all: &mut [Call<'_>], counts: &mut [bool]) {
     drop_doubles_by(all, counts, are_one_response, |facts| facts.emitter);
     drop_doubles_by(all, counts, look_the_same, |facts| Emitter { name: 0, ..facts.emitter });
 }
 
 fn drop_doubles_by(
-    all: &mut [Call],
+    all: &mut [Call<'_>],
     counts: &mut [bool],
-    are_doubles: fn(&Call, &Call) -> bool,
-    witness: fn(&Facts) -> Emitter,
+    are_doubles: fn(&Call<'_>, &Call<'_>) -> bool,
+    witness: fn(&Facts<'_>) -> Emitter,
 ) {
+    // Most traces have one witness, and then there is nothing to do.
+    let first = all.first().map(|call| witness(&call.facts));
+    if all.iter().all(|call| Some(witness(&call.facts)) == first) {
+        return;
+    }
     let leaves: Vec<usize> = (0..all.len()).filter(|&at| counts[at]).collect();
     let mut groups = Groups::of(leaves.len());
     for (nth, &one) in leaves.iter().enumerate() {
@@ -103,7 +118,7 @@ fn drop_doubles_by(
 }
 
 /// The witness whose spans are kept: it saw most calls, knows most token counts, began first.
-fn best_witness(all: &[Call], members: &[usize], witness: fn(&Facts) -> Emitter) -> Emitter {
+fn best_witness(all: &[Call<'_>], members: &[usize], witness: fn(&Facts<'_>) -> Emitter) -> Emitter {
     let weight = |candidate: Emitter| {
         let its = || members.iter().map(|&at| &all[at]).filter(move |call| witness(&call.facts) == candidate);
         (
@@ -116,13 +131,13 @@ fn best_witness(all: &[Call], members: &[usize], witness: fn(&Facts) -> Emitter)
     candidates.into_iter().max_by_key(|&candidate| weight(candidate)).unwrap_or_default()
 }
 
-fn are_one_response(one: &Call, other: &Call) -> bool {
+fn are_one_response(one: &Call<'_>, other: &Call<'_>) -> bool {
     let id = one.facts.text(Text::ResponseId);
     id.is_some() && id == other.facts.text(Text::ResponseId)
 }
 
 /// Neither says that they are two: not their caller, outcome, tokens or response.
-fn look_the_same(one: &Call, other: &Call) -> bool {
+fn look_the_same(one: &Call<'_>, other: &Call<'_>) -> bool {
     let ids = (one.facts.text(Text::ResponseId), other.facts.text(Text::ResponseId));
     one.parent == other.parent
         && one.failed() == other.failed()
@@ -131,12 +146,12 @@ fn look_the_same(one: &Call, other: &Call) -> bool {
 }
 
 /// At least half of the shorter one lies within the longer one.
-fn mostly_overlap(one: &Facts, other: &Facts) -> bool {
+fn mostly_overlap(one: &Facts<'_>, other: &Facts<'_>) -> bool {
     let (start, end) = (one.start.max(other.start), one.end.min(other.end));
     start <= end && end.0 - start.0 >= one.nanos().min(other.nanos()) / 2
 }
 
-fn share_model(one: &Facts, other: &Facts) -> bool {
+fn share_model(one: &Facts<'_>, other: &Facts<'_>) -> bool {
     const MODELS: [Text; 2] = [Text::Model, Text::RequestModel];
     MODELS
         .iter()
@@ -154,12 +169,10 @@ fn agree(one: &Usage, other: &Usage) -> bool {
 const WRAPPERS_MAX: usize = 64;
 
 /// Fills in what a call does not know from its wrapper or double: names always, tokens and the `rest` if those are its own.
-fn lend(to: &mut Facts, from: &Facts, tokens: bool, rest: bool) {
+fn lend<'a>(to: &mut Facts<'a>, from: &Facts<'a>, tokens: bool, rest: bool) {
     let rest_texts: &[Text] = if rest { &[Text::FinishReason, Text::ToolCalls] } else { &[] };
     for &text in [Text::Model, Text::RequestModel, Text::Provider].iter().chain(rest_texts) {
-        if to.text(text).is_none() {
-            to.set_text(text, from.text(text).map(Box::from));
-        }
+        to.borrow_text(text, from);
     }
     if tokens && !to.usage.is_known() {
         to.usage = from.usage;
@@ -175,7 +188,7 @@ fn lend(to: &mut Facts, from: &Facts, tokens: bool, rest: bool) {
 
 /// Gives counting calls what only their wrappers know. A wrapper's tokens are the sum over its calls, so they are taken only
 /// where none of its calls knows its own, and then once: by the last. What else it says of its answer belongs to its only call.
-fn borrow_from_wrappers(all: &mut [Call], above: &[Option<usize>], counts: &[bool]) {
+fn borrow_from_wrappers(all: &mut [Call<'_>], above: &[Option<usize>], counts: &[bool]) {
     let wrappers = |at: usize| std::iter::successors(above[at], |&wrapper| above[wrapper]).take(WRAPPERS_MAX);
     let mut told = vec![false; all.len()];
     let mut calls = vec![0u32; all.len()];

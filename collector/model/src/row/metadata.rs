@@ -1,62 +1,101 @@
-//! The `metadata` of a row: JSON that PostgreSQL takes, whatever came.
+//! The `metadata` of a row: a JSON object that PostgreSQL takes, whatever came. Its keys are sorted, as `serde_json` sorts them.
 
-use rust_decimal::Decimal;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::cost::{Cost, Prices};
-use crate::facts::Marks;
+use super::calls::Call;
+use super::json::{Object, json_or_text, json_value, millis, put_double, put_list, put_text};
+use super::{last_of, money, prompt};
+use crate::cost::Prices;
+use crate::facts::{Flag, Marks, Text};
+use crate::trace::TraceState;
 
-/// JSON out of a text that should be JSON, made safe; the text itself if it is not.
-pub(super) fn json_or_text(text: &str, marks: &mut Marks) -> Value {
-    safe(serde_json::from_str(text).unwrap_or_else(|_| text.into()), marks)
+pub(super) fn text(
+    state: &TraceState,
+    has_root: bool,
+    calls: &[Call<'_>],
+    llm_time_ms: u64,
+    prices: &Prices,
+    mut marks: Marks,
+) -> String {
+    // What may have to be marked comes first, for marks stand in the midst.
+    let silent = calls.iter().any(|call| !call.failed() && !call.facts.usage.is_known());
+    marks.add_if(silent, Marks::TOKENS_MISSING);
+    marks.add_if(calls.iter().any(|call| call.facts.usage.cache_is_beside_prompt()), Marks::CACHE_ADDED);
+    let cost = money::cost(calls, prices, &mut marks);
+    let tags = state.word(Text::Tags).map(|tags| json_or_text(tags, &mut marks));
+    let user = state.word(Text::Metadata).map(|user| json_or_text(user, &mut marks));
+    let tools = tool_calls(calls, &mut marks);
+    let (input, output) = (state.word(Text::Input), state.word(Text::Output));
+
+    let texts = [input, output, user.as_deref(), tools.as_deref()];
+    let mut out =
+        String::with_capacity(640 + texts.iter().flatten().map(|text| text.len() + text.len() / 16).sum::<usize>());
+    let mut fields = Object::begin(&mut out);
+    if let Some(cost) = cost {
+        money::put_cost(&mut fields, &cost, prices);
+    }
+    fields.text("environment", state.word(Text::Environment));
+    fields.number("failed_llm_calls", calls.iter().filter(|call| call.failed()).count() as u64);
+    fields.text("finish_reason", calls.last().and_then(|call| call.facts.text(Text::FinishReason)));
+    fields.text("input", input);
+    fields.number("llm_calls", calls.len() as u64);
+    fields.number("llm_time_ms", llm_time_ms);
+    if marks != Marks::default() {
+        fields.with("marks", |out| put_list(out, marks.words(), put_text));
+    }
+    if !calls.is_empty() {
+        fields.with("models", |out| put_models(out, calls));
+    }
+    fields.text("output", output);
+    fields.text("prompt_ref", prompt(state));
+    fields.text("prompt_version", state.prompt_version());
+    fields.text("provider", last_of(calls, |call| call.facts.text(Text::Provider)));
+    fields.text("request_model", last_of(calls, |call| call.request_model()));
+    fields.text("root", (!has_root).then_some("missing"));
+    fields.text("service", state.word(Text::Service));
+    fields.text("session_id", state.word(Text::Session));
+    fields.number("spans", state.spans() as u64);
+    let streaming = calls.iter().filter(|call| call.facts.has(Flag::StreamingKnown));
+    let streaming = streaming.map(|call| call.facts.has(Flag::Streaming)).reduce(|any, one| any || one);
+    fields.json("streaming", streaming.map(|streams| if streams { "true" } else { "false" }));
+    fields.json("tags", tags.as_deref());
+    fields.json("tool_calls", tools.as_deref());
+    if let Some(nanos) = calls.iter().rev().find_map(|call| call.facts.first_token_nanos) {
+        fields.with("ttft_ms", |out| put_double(out, millis(nanos)));
+    }
+    fields.json("user", user.as_deref());
+    fields.text("user_id", state.word(Text::User));
+    fields.end();
+    out
 }
 
-/// JSON without NUL in its texts and keys: PostgreSQL's jsonb refuses `\u0000`, which `serde_json` reads happily.
-fn safe(value: Value, marks: &mut Marks) -> Value {
-    let mut mended = |text: String| {
-        if text.contains('\0') {
-            marks.add(Marks::NUL);
-            text.replace('\0', "\u{FFFD}")
-        } else {
-            text
+/// What all calls asked for, as one list; none if they asked for nothing.
+fn tool_calls(calls: &[Call<'_>], marks: &mut Marks) -> Option<String> {
+    let mut tools = Vec::new();
+    for list in calls.iter().filter_map(|call| call.facts.text(Text::ToolCalls)) {
+        match json_value(list, marks) {
+            Value::Array(calls) => tools.extend(calls),
+            _ => marks.add(Marks::TRUNCATED),
         }
-    };
-    match value {
-        Value::String(text) => mended(text).into(),
-        Value::Array(elements) => elements.into_iter().map(|element| safe(element, marks)).collect(),
-        Value::Object(fields) => {
-            let keys: Vec<String> = fields.keys().map(|key| mended(key.clone())).collect();
-            let values = fields.into_iter().map(|(_, value)| safe(value, marks));
-            Value::Object(keys.into_iter().zip(values).collect())
+    }
+    (!tools.is_empty()).then(|| Value::from(tools).to_string())
+}
+
+/// `[{calls, model, tokens}]`, in order of each model's first call.
+fn put_models(out: &mut String, calls: &[Call<'_>]) {
+    let mut models: Vec<(&str, u64, i64)> = Vec::new();
+    for call in calls {
+        let (model, tokens) = (call.model().unwrap_or("unknown"), call.facts.usage.sums().2);
+        match models.iter_mut().find(|known| known.0 == model) {
+            Some(known) => *known = (model, known.1 + 1, known.2.saturating_add(tokens)),
+            None => models.push((model, 1, tokens)),
         }
-        other => other,
     }
-}
-
-/// Puts a value where there is one.
-pub(super) fn put(metadata: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
-    if let Some(value) = value {
-        metadata.insert(key.into(), value.into());
-    }
-}
-
-/// A cost as a row shows it; none on overflow.
-pub(super) fn cost_json(cost: &Cost, prices: &Prices) -> Option<Value> {
-    let mut fields = Map::new();
-    for (key, amount) in [("input", cost.input), ("output", cost.output), ("total", cost.total()?)] {
-        fields.insert(key.into(), number(amount)?);
-    }
-    fields.insert("currency".into(), prices.currency().into());
-    Some(fields.into())
-}
-
-/// A decimal as a JSON number: its 15 leading digits survive the way through a double exactly, and costs have fewer.
-fn number(amount: Decimal) -> Option<Value> {
-    let amount = amount.round_sf(15)?.normalize();
-    amount.to_string().parse::<f64>().ok().map(Value::from)
-}
-
-/// Nanoseconds as milliseconds with three decimals.
-pub(super) fn millis(nanos: u64) -> Value {
-    ((nanos / 1_000 + u64::from(nanos % 1_000 >= 500)) as f64 / 1_000.0).into()
+    put_list(out, models, |out, (model, calls, tokens)| {
+        let mut fields = Object::begin(out);
+        fields.number("calls", calls);
+        fields.text("model", Some(model));
+        fields.number("tokens", tokens);
+        fields.end();
+    });
 }

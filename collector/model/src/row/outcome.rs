@@ -6,7 +6,7 @@ use crate::facts::{Facts, Flag, Text};
 
 /// A trace fails if its root does, or, where there is no root, if an LLM call failed that was not retried with success: a child
 /// that failed and was recovered from is no failure. It timed out if what failed it did: the root, or that call.
-pub(super) fn of(root: Option<&Facts>, calls: &[Call]) -> (Status, Option<String>) {
+pub(super) fn of(root: Option<&Facts<'_>>, calls: &[Call<'_>]) -> (Status, Option<String>) {
     if root.is_some_and(|root| !root.has(Flag::Failed)) {
         return (Status::Success, None);
     }
@@ -21,7 +21,7 @@ pub(super) fn of(root: Option<&Facts>, calls: &[Call]) -> (Status, Option<String
 }
 
 /// A later call of the same caller, or to the same model, succeeded.
-fn was_retried(failed: &Call, calls: &[Call]) -> bool {
+fn was_retried(failed: &Call<'_>, calls: &[Call<'_>]) -> bool {
     calls.iter().any(|call| {
         !call.failed()
             && call.facts.start >= failed.facts.end

@@ -12,7 +12,7 @@ fn calls_of(spans: &[Sample]) -> Vec<u64> {
 }
 
 fn meta(spans: &[Sample], key: &str) -> Value {
-    row_of(spans).metadata.get(key).cloned().unwrap_or(Value::Null)
+    read(&row_of(spans)).get(key).cloned().unwrap_or(Value::Null)
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_trace_without_call_or_prompt_has_no_row() {
     assert!(row(TRACE, &state(&[call(1, 2)]), &prices(), false).is_none(), "its root may still come");
     let named = row_of(&[span(1).with("prompt.id", text("p"))]);
     assert_eq!(
-        (named.model.as_str(), named.tokens, &named.metadata["llm_calls"]),
+        (named.model.as_str(), named.tokens, &read(&named)["llm_calls"]),
         ("unknown", Tokens::default(), &json!(0))
     );
 }
@@ -66,7 +66,7 @@ fn vercels_outer_span_is_no_second_call() {
     assert_eq!(row_of(std::slice::from_ref(&outer)).tokens.total, 45);
     let silent = |id: u64, start: u64| step(id, start).without("gen_ai.usage");
     let row = row_of(&[outer.clone(), silent(2, 0), silent(3, 20)]);
-    assert_eq!((row.tokens.total, &row.metadata["llm_calls"]), (45, &json!(2)));
+    assert_eq!((row.tokens.total, &read(&row)["llm_calls"]), (45, &json!(2)));
     assert_eq!(row_of(&[outer, silent(2, 0), step(3, 20)]).tokens.total, 15);
 }
 
@@ -121,12 +121,12 @@ fn two_instrumentations_that_see_one_call() {
 #[test]
 fn circles_of_parents_are_broken() {
     let row = row_of(&[call(1, 2), call(2, 1), call(3, 2)]);
-    assert_eq!(row.metadata["marks"], json!(["parent_cycle"]));
+    assert_eq!(read(&row)["marks"], json!(["parent_cycle"]));
     // What hangs on the circle keeps its place.
     assert_eq!(calls_of(&[call(1, 2), call(2, 1), call(3, 2)]), [1, 3]);
     assert_eq!(calls_of(&[call(1, 3), call(2, 1), call(3, 2)]), [1, 2, 3]);
     let own = row_of(&[call(1, 1)]);
-    assert_eq!((own.metadata.get("root"), &own.metadata["marks"]), (None, &json!(["self_parent"])));
+    assert_eq!((read(&own).get("root"), &read(&own)["marks"]), (None, &json!(["self_parent"])));
     let long: Vec<Sample> = (1..5_000).map(|id| span(id).under(id % 4_999 + 1)).chain([call(5_000, 1)]).collect();
     assert_eq!(calls_of(&long), [5_000]);
 }
@@ -169,13 +169,10 @@ fn status_without_a_root_is_that_of_its_calls() {
 fn times_are_the_roots_else_the_spread() {
     let root = row_of(&[span(1).between(0, 50), call(2, 1).between(10, 400)]);
     assert_eq!((root.execution_time_ms, root.created_at.0, root.llm_time_ms), (50, NOON, 390));
-    assert_eq!(root.metadata["llm_time_ms"], 390);
+    assert_eq!(read(&root)["llm_time_ms"], 390);
     let rootless = [call(2, 1).between(10, 40), span(3).under(1).between(5, 20), call(4, 1).between(50, 60)];
     let row = row_of(&rootless);
-    assert_eq!(
-        (row.execution_time_ms, row.created_at.0, &row.metadata["root"]),
-        (55, NOON + 5 * MS, &json!("missing"))
-    );
+    assert_eq!((row.execution_time_ms, row.created_at.0, &read(&row)["root"]), (55, NOON + 5 * MS, &json!("missing")));
     // A clock that went mad does not spread over the trace.
     let mut mad = span(5).under(1);
     mad.span.start_time_unix_nano = 0;
@@ -193,11 +190,11 @@ fn the_last_call_names_the_model() {
     let asked = |sample: Sample, model: &str| sample.with("gen_ai.request.model", text(model));
     let trace = [span(1), asked(of(2, 0, "first"), "r1"), asked(of(3, 10, "last"), "r2")];
     let row = row_of(&trace);
-    assert_eq!((row.model.as_str(), &row.metadata["request_model"]), ("last", &json!("r2")));
+    assert_eq!((row.model.as_str(), &read(&row)["request_model"]), ("last", &json!("r2")));
     let failed = [&trace[..2], &[trace[2].clone().failed("no")]].concat();
     assert_eq!(row_of(&failed).model, "r2");
     assert_eq!(
-        row.metadata["models"],
+        read(&row)["models"],
         json!([{ "model": "first", "calls": 1, "tokens": 15 }, { "model": "last", "calls": 1, "tokens": 15 }])
     );
 }
@@ -259,5 +256,5 @@ fn the_id_follows_from_the_trace() {
     let one = row_of(&[call(1, 0)]);
     assert_eq!(one.id, row_of(&[span(1), call(2, 1)]).id);
     assert_eq!(one.id.get_version_num(), 5);
-    assert_eq!(one.metadata["spans"], 1);
+    assert_eq!(read(&one)["spans"], 1);
 }

@@ -7,6 +7,7 @@
 
 use super::Undecodable;
 use crate::SpanId;
+use crate::facts::contradict;
 use crate::varint::{self, Cursor};
 
 /// A key of a layer.
@@ -15,20 +16,19 @@ pub(super) trait Key: Ord + Clone {
     fn rank(&self) -> u64;
     /// What it counts for in the budget.
     fn bytes(&self) -> usize;
-    fn put(&self, out: &mut Vec<u8>);
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self>;
 }
 
 /// A value of a layer: joined by a total order, in which nothing smaller in bytes is greater.
 pub(super) trait Value: Clone + PartialEq {
-    /// Two different values for one key contradict each other, and are marked.
-    const CONFLICTS: bool;
+    /// Whether this and another, which is not equal, contradict each other for one key; then they are marked.
+    ///
+    /// Of equal rank in the order but for what is not known, the one that knows must be the greater: so a contradiction among
+    /// several is met in whatever order they come.
+    fn contradicts(&self, other: &Self) -> bool;
     /// Takes over `other` if that is greater.
     fn join(&mut self, other: &Self);
     /// What it counts for in the budget, besides its key.
     fn bytes(&self) -> usize;
-    fn put(&self, out: &mut Vec<u8>);
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self>;
 }
 
 /// What a key has.
@@ -56,9 +56,8 @@ impl<K, V, const BUDGET: usize> Default for Layer<K, V, BUDGET> {
 }
 
 impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
-    /// The layer of these pairs, in whatever order and however often they come.
-    pub(super) fn of(pairs: Vec<(K, V)>) -> Self {
-        let entries = pairs.into_iter().map(|(key, value)| Entry { key, value, conflict: false }).collect();
+    /// The layer of these entries, in whatever order and however often they come.
+    pub(super) fn of(entries: Vec<Entry<K, V>>) -> Self {
         let mut layer = Self { entries, cut: None };
         layer.settle();
         layer
@@ -93,14 +92,17 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
 
     /// Sorts, joins what has one key, and cuts to the budget.
     fn settle(&mut self) {
-        self.entries.sort_by(|a, b| a.key.cmp(&b.key));
-        self.entries.dedup_by(|later, kept| {
-            let same = later.key == kept.key;
-            if same {
-                kept.join(later);
-            }
-            same
-        });
+        if !self.entries.is_sorted_by(|a, b| a.key < b.key) {
+            // Stable: of entries with one key the first is joined by the others, in whatever order they came.
+            self.entries.sort_by(|a, b| a.key.cmp(&b.key));
+            self.entries.dedup_by(|later, kept| {
+                let same = later.key == kept.key;
+                if same {
+                    kept.join(later);
+                }
+                same
+            });
+        }
         if self.entries.iter().map(Entry::bytes).sum::<usize>() <= BUDGET {
             return;
         }
@@ -125,6 +127,10 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
         &self.entries
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.at(key).map(|at| &self.entries[at].value)
     }
@@ -143,24 +149,26 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
         self.entries.iter().any(|entry| entry.conflict)
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Its cut, how many entries it has and which of them conflict; what they are is written after it.
+    pub(super) fn encode_head(&self, out: &mut Vec<u8>) {
         varint::put(out, u64::from(self.cut.is_some()));
         if let Some(cut) = self.cut {
             varint::put(out, cut);
         }
         varint::put(out, self.entries.len() as u64);
-        let conflicts: Vec<_> = self.entries.iter().enumerate().filter(|(_, entry)| entry.conflict).collect();
-        varint::put(out, conflicts.len() as u64);
-        for (at, _) in conflicts {
+        varint::put(out, self.entries.iter().filter(|entry| entry.conflict).count() as u64);
+        for (at, _) in self.entries.iter().enumerate().filter(|(_, entry)| entry.conflict) {
             varint::put(out, at as u64);
-        }
-        for entry in &self.entries {
-            entry.key.put(out);
-            entry.value.put(out);
         }
     }
 
-    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Undecodable> {
+    /// Reads a layer: its head, and then as many pairs by key as that says, which `take` gives.
+    ///
+    /// An entry has a byte at least; a layer that is longer than what is left of the bytes is not read at all.
+    pub(super) fn decode_with<'a>(
+        cursor: &mut Cursor<'a>,
+        take: impl FnOnce(&mut Cursor<'a>, usize) -> Option<Vec<(K, V)>>,
+    ) -> Result<Self, Undecodable> {
         let cut_off = || Undecodable("it is cut off");
         let cut = match cursor.number().ok_or_else(cut_off)? {
             0 => None,
@@ -176,14 +184,16 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
         if !conflicts.is_sorted_by(|a, b| a < b) || conflicts.last().is_some_and(|&last| last >= len) {
             return Err(Undecodable("its conflicts are out of order"));
         }
-        let mut layer = Self { entries: Vec::with_capacity(len as usize), cut };
-        for at in 0..len {
-            let key = K::take(cursor).ok_or_else(cut_off)?;
-            let value = V::take(cursor).ok_or_else(cut_off)?;
-            if layer.entries.last().is_some_and(|last| last.key >= key) {
-                return Err(Undecodable("its entries are out of order"));
+        let pairs = take(cursor, len as usize).ok_or_else(cut_off)?;
+        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(Undecodable("its entries are out of order"));
+        }
+        let entries = pairs.into_iter().map(|(key, value)| Entry::new(key, value)).collect();
+        let mut layer = Self { entries, cut };
+        for at in conflicts {
+            if let Some(entry) = layer.entries.get_mut(at as usize) {
+                entry.conflict = true;
             }
-            layer.entries.push(Entry { key, value, conflict: conflicts.binary_search(&at).is_ok() });
         }
         // Another version may have had another budget, and damage may have put anything here.
         if let Some(cut) = cut {
@@ -195,19 +205,25 @@ impl<K: Key, V: Value, const BUDGET: usize> Layer<K, V, BUDGET> {
 }
 
 impl<K: Key, V: Value> Entry<K, V> {
+    pub(super) fn new(key: K, value: V) -> Self {
+        Self { key, value, conflict: false }
+    }
+
     fn bytes(&self) -> usize {
         self.key.bytes() + self.value.bytes()
     }
 
     /// Joins another entry of this key; says whether that changed anything.
     fn join(&mut self, other: &Self) -> bool {
-        let differs = self.value != other.value;
-        let was = (differs.then(|| self.value.clone()), self.conflict);
-        if differs {
-            self.value.join(&other.value);
+        if self.value == other.value {
+            let is_new = other.conflict && !self.conflict;
+            self.conflict |= is_new;
+            return is_new;
         }
-        self.conflict |= other.conflict || (V::CONFLICTS && differs);
-        self.conflict != was.1 || was.0.is_some_and(|before| before != self.value)
+        let was = (self.value.clone(), self.conflict);
+        self.conflict |= other.conflict || self.value.contradicts(&other.value);
+        self.value.join(&other.value);
+        self.conflict != was.1 || self.value != was.0
     }
 }
 
@@ -217,31 +233,6 @@ impl Key for SpanId {
     }
     fn bytes(&self) -> usize {
         8
-    }
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0);
-    }
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self> {
-        cursor.array().map(Self)
-    }
-}
-
-impl Key for Box<[u8]> {
-    fn rank(&self) -> u64 {
-        self.chunks(8).fold(self.len() as u64, |hash, chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            mix(hash ^ u64::from_le_bytes(word))
-        })
-    }
-    fn bytes(&self) -> usize {
-        self.len() + 2
-    }
-    fn put(&self, out: &mut Vec<u8>) {
-        varint::put_bytes(out, self);
-    }
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self> {
-        cursor.bytes().map(Box::from)
     }
 }
 
@@ -258,24 +249,22 @@ fn mix(number: u64) -> u64 {
 pub(super) struct Parent(pub(super) SpanId);
 
 impl Value for Parent {
-    const CONFLICTS: bool = true;
+    fn contradicts(&self, _: &Self) -> bool {
+        true
+    }
     fn join(&mut self, other: &Self) {
         self.0 = self.0.max(other.0);
     }
     fn bytes(&self) -> usize {
         8
     }
-    fn put(&self, out: &mut Vec<u8>) {
-        self.0.put(out);
-    }
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self> {
-        SpanId::take(cursor).map(Self)
-    }
 }
 
 /// Encoded facts. Longer is greater, so that a join never counts for fewer bytes.
 impl Value for Box<[u8]> {
-    const CONFLICTS: bool = true;
+    fn contradicts(&self, other: &Self) -> bool {
+        contradict(self, other)
+    }
     fn join(&mut self, other: &Self) {
         if (self.len(), &**self) < (other.len(), &**other) {
             self.clone_from(other);
@@ -283,37 +272,6 @@ impl Value for Box<[u8]> {
     }
     fn bytes(&self) -> usize {
         self.len() + 2
-    }
-    fn put(&self, out: &mut Vec<u8>) {
-        varint::put_bytes(out, self);
-    }
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self> {
-        cursor.bytes().map(Box::from)
-    }
-}
-
-/// The earliest span that names something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NamedBy {
-    pub(super) start: u64,
-    pub(super) span: SpanId,
-}
-
-impl Value for NamedBy {
-    const CONFLICTS: bool = false;
-    fn join(&mut self, other: &Self) {
-        *self = (*self).min(*other);
-    }
-    fn bytes(&self) -> usize {
-        16
-    }
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.start.to_le_bytes());
-        self.span.put(out);
-    }
-    fn take(cursor: &mut Cursor<'_>) -> Option<Self> {
-        let start = u64::from_le_bytes(cursor.array()?);
-        Some(Self { start, span: SpanId::take(cursor)? })
     }
 }
 

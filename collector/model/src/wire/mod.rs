@@ -30,6 +30,7 @@ mod walk;
 pub(crate) mod write;
 
 pub use edit::{Change, edited};
+pub(crate) use value::RawAttribute;
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, ValueView, Values};
 pub use view::{EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, resources, spans};
 

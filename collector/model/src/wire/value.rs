@@ -16,6 +16,51 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+impl<'a> Attributes<'a> {
+    /// The same, with nothing of them looked at.
+    pub(crate) fn raw(self) -> impl Iterator<Item = RawAttribute<'a>> {
+        self.0.map(RawAttribute::new)
+    }
+}
+
+/// A key and its value, neither of them looked at before it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawAttribute<'a> {
+    /// Its name's bytes.
+    pub(crate) key: &'a [u8],
+    value: Pieces<'a>,
+}
+
+impl<'a> RawAttribute<'a> {
+    #[inline]
+    fn new(raw: &'a [u8]) -> Self {
+        if let Some((key, value)) = plain::pair(raw) {
+            return Self { key, value: Pieces::whole(value) };
+        }
+        let mut key = &[][..];
+        for field in Fields(Reader::new(raw)) {
+            if let (1, Value::Bytes(last)) = field {
+                key = last;
+            }
+        }
+        Self { key, value: Pieces::of(Reader::new(raw), 2).unwrap_or_default() }
+    }
+
+    /// Its value.
+    pub(crate) fn value(&self) -> ValueView<'a> {
+        ValueView::new(self.value)
+    }
+
+    /// The bytes of its value, if that is text as nearly all texts are written; whether they are UTF-8 is not looked at.
+    #[inline]
+    pub(crate) fn text_bytes(&self) -> Option<&'a [u8]> {
+        match self.value.as_whole().and_then(plain::scalar)? {
+            Scalar::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// A key and its value, which is not looked at before it is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct AttributeView<'a> {
@@ -26,16 +71,8 @@ pub struct AttributeView<'a> {
 
 impl<'a> AttributeView<'a> {
     fn new(raw: &'a [u8]) -> Self {
-        if let Some((key, value)) = plain::pair(raw) {
-            return Self { key: text(key), value: Pieces::whole(value) };
-        }
-        let mut key = "";
-        for field in Fields(Reader::new(raw)) {
-            if let (1, Value::Bytes(last)) = field {
-                key = text(last);
-            }
-        }
-        Self { key, value: Pieces::of(Reader::new(raw), 2).unwrap_or_default() }
+        let RawAttribute { key, value } = RawAttribute::new(raw);
+        Self { key: text(key), value }
     }
 
     /// Its value.
