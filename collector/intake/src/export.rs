@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use emberd_log::{AppendError, Appender, Entry};
 use emberd_model::wire::{self, Checked};
-use emberd_model::{Clock, json};
+use emberd_model::{Clock, Flags, json};
 use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -105,7 +105,8 @@ impl Intake {
             0 => body,
             _ => wire::without_rejected(&body, limits).into(),
         };
-        let entry = Entry { spans, received_at: self.clock.now(), key: admitted.key, flags: checked.flags, body };
+        let flags = checked.flags.and(Flags::COUNTED);
+        let entry = Entry { spans, received_at: self.clock.now(), key: admitted.key, flags, body };
         match self.append(transport, entry, held).await {
             Ok(_offset) => Ok(answer),
             Err(error) => {

@@ -26,7 +26,7 @@ pub struct Config {
     pub segment_bytes: u64,
     /// What durable means.
     pub durability: Durability,
-    /// How much of the newest batches stays in memory for the consumers that follow.
+    /// How much of the newest batches may stay in memory for consumers that have not read them yet.
     pub tail_bytes: usize,
     /// The most that appends under way may hold together; an entry larger than this goes alone.
     pub queue_bytes: usize,

@@ -1,8 +1,8 @@
 //! Reads the log in order: from memory where it can, from disk where it must.
 //!
 //! Promise: both give the same batches; a batch is given only when it is durable; the disk is never waited for on a runtime's
-//! thread; memory is bounded by what was asked for and one piece of a file. A future that is dropped loses nothing, and the
-//! work it had begun on a blocking thread is taken up by the next.
+//! thread; memory is bounded by what was asked for and a few pieces of a file, which are read into again. A future that is
+//! dropped loses nothing, and the work it had begun on a blocking thread is taken up by the next.
 //! Not here: what is in memory (`tail.rs`), how damage is stepped over (`scan.rs`).
 
 use std::io;
@@ -18,10 +18,10 @@ use crate::disk::{Access, Disk, File};
 use crate::error::ReadError;
 use crate::keeper::lock;
 use crate::log::Reader;
-use crate::scan::{HEADERS_BYTES, Step, Walk, Window};
+use crate::scan::{HEADERS_BYTES, Step, Used, Walk, Window};
 use crate::segment::segment_path;
 use crate::shelf::{Located, Segment, Shelf};
-use crate::tail::{Tail, Tip};
+use crate::tail::{ReaderId, Tail, Tip};
 
 /// What is read from a file at once, at least and at most, unless a single batch is larger.
 const PIECE_BYTES_MIN: usize = 64 << 10;
@@ -34,6 +34,8 @@ pub(crate) struct DiskReader {
     dir: PathBuf,
     shelf: Arc<Mutex<Shelf>>,
     tail: Arc<Tail>,
+    /// As whom the tail knows it.
+    id: ReaderId,
     tip: watch::Receiver<Tip>,
     position: Offset,
     /// Where the last piece ended, to go on from.
@@ -41,6 +43,8 @@ pub(crate) struct DiskReader {
     /// What followed the batches that were given last, to be given next.
     trouble: Option<ReadError>,
     under_way: Option<JoinHandle<Piece>>,
+    /// Memory of what was read from disk; none while reading from memory.
+    used: Used,
 }
 
 /// A place in an open file.
@@ -57,6 +61,7 @@ struct Piece {
     open: Option<Open>,
     batches: Vec<Batch>,
     trouble: Option<Trouble>,
+    used: Used,
 }
 
 #[derive(Debug)]
@@ -73,8 +78,20 @@ impl DiskReader {
         tail: Arc<Tail>,
         position: Offset,
     ) -> Self {
-        let tip = tail.follow();
-        Self { disk, dir, shelf, tail, tip, position, place: None, trouble: None, under_way: None }
+        let (id, tip) = (tail.enter(position), tail.follow());
+        Self {
+            disk,
+            dir,
+            shelf,
+            tail,
+            id,
+            tip,
+            position,
+            place: None,
+            trouble: None,
+            under_way: None,
+            used: Used::default(),
+        }
     }
 
     async fn batches(&mut self, max_bytes: usize) -> Result<Vec<Batch>, ReadError> {
@@ -95,6 +112,7 @@ impl DiskReader {
             }
             if let Some(batches) = self.tail.read(self.position, max_bytes) {
                 self.under_way = None;
+                self.used = Used::default();
                 return Ok(self.given(batches));
             }
             if let Some(batches) = self.read_disk(max_bytes, tip.head).await? {
@@ -105,16 +123,21 @@ impl DiskReader {
 
     fn given(&mut self, batches: Vec<Batch>) -> Vec<Batch> {
         if let Some(last) = batches.last() {
-            self.position = last.end();
+            self.stand(last.end());
         }
         batches
     }
 
     fn told(&mut self, trouble: ReadError) -> ReadError {
         if let ReadError::Damaged { to, .. } = &trouble {
-            self.position = *to;
+            self.stand(*to);
         }
         trouble
+    }
+
+    fn stand(&mut self, at: Offset) {
+        self.position = at;
+        self.tail.moved(&self.id, at);
     }
 
     /// The next batches on disk; none if what is there must be looked at again.
@@ -156,8 +179,9 @@ impl DiskReader {
             walk.segment() == segment.id && walk.position() == position
         });
         let (disk, path) = (Arc::clone(&self.disk), segment_path(&self.dir, segment.id));
+        let used = std::mem::take(&mut self.used);
         move || {
-            let mut piece = Piece { segment, open, batches: Vec::new(), trouble: None };
+            let mut piece = Piece { segment, open, batches: Vec::new(), trouble: None, used };
             let opened = match piece.open.take() {
                 Some(open) => Ok(open),
                 None => open_at(&*disk, &path, &segment, position),
@@ -171,7 +195,8 @@ impl DiskReader {
     }
 
     fn took(&mut self, piece: Piece) -> Result<Option<Vec<Batch>>, ReadError> {
-        let Piece { segment, open, batches, trouble } = piece;
+        let Piece { segment, open, batches, trouble, used } = piece;
+        self.used = used;
         if batches.last().is_some_and(|last| last.end() <= self.position) {
             return Ok(None);
         }
@@ -212,10 +237,14 @@ fn open_at(disk: &dyn Disk, path: &std::path::Path, segment: &Segment, position:
 impl Piece {
     fn read(&mut self, mut open: Open, max_bytes: usize) {
         // A new window each time: what lies beyond the head may have been read while it was being written.
-        let piece_bytes = max_bytes.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+        let written = self.segment.written_bytes.saturating_sub(open.walk.at());
+        let piece_bytes = max_bytes.min(usize::try_from(written).unwrap_or(max_bytes));
+        let piece_bytes = piece_bytes.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
         let mut window = Window::new(&*open.file, self.segment.file_bytes, piece_bytes);
+        window = window.reusing(std::mem::take(&mut self.used));
         let mut bytes = 0;
-        loop {
+        // What does not lie in this piece of the file any more begins the next.
+        while self.batches.is_empty() || open.walk.is_at_hand(&window) {
             match open.walk.step(&mut window, self.segment.end) {
                 Ok(Step::Batch(batch)) => {
                     bytes += batch.body.len();
@@ -235,8 +264,14 @@ impl Piece {
                 }
             }
         }
-        drop(window);
+        self.used = window.into_used();
         self.open = Some(open);
+    }
+}
+
+impl Drop for DiskReader {
+    fn drop(&mut self) {
+        self.tail.leave(&self.id);
     }
 }
 
@@ -246,7 +281,7 @@ impl Reader for DiskReader {
     }
 
     fn seek(&mut self, to: Offset) {
-        self.position = to;
+        self.stand(to);
         self.trouble = None;
         self.under_way = None;
         self.place = None;

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use emberd_model::{Batch, Offset};
 
 use crate::disk::{File, read_full_at};
@@ -28,11 +28,69 @@ pub(crate) struct Window<'a> {
     chunk_bytes: usize,
     chunk: Bytes,
     start: u64,
+    /// Pieces that were read before, to be read into again once nobody holds them.
+    used: Used,
+}
+
+/// Memory that was read into, shared with the batches that lie in it. New memory costs zeros, and mostly the system's work of finding
+/// it, for every byte that is read.
+#[derive(Debug, Default)]
+pub(crate) struct Used(Vec<Bytes>);
+
+/// What is kept of it: what a consumer has in hand, and what it reads meanwhile.
+const USED_MAX: usize = 3;
+
+impl Used {
+    /// `len` bytes, whatever is in them.
+    fn take(&mut self, len: usize) -> BytesMut {
+        for at in 0..self.0.len() {
+            match self.0.swap_remove(at).try_into_mut() {
+                // Not for a piece that is much larger: it would be kept as large.
+                Ok(mut free) if free.capacity() >= len && free.capacity() / 2 <= len.max(CHUNK_BYTES) => {
+                    free.resize(len, 0);
+                    return free;
+                }
+                Ok(_unfit) => return BytesMut::zeroed(len),
+                Err(held) => {
+                    self.0.push(held);
+                    let last = self.0.len() - 1;
+                    self.0.swap(at, last);
+                }
+            }
+        }
+        BytesMut::zeroed(len)
+    }
+
+    fn keep(&mut self, piece: Bytes) {
+        if piece.len() >= CHUNK_BYTES {
+            self.0.push(piece);
+        }
+        if self.0.len() > USED_MAX {
+            self.0.remove(0);
+        }
+    }
 }
 
 impl<'a> Window<'a> {
     pub(crate) fn new(file: &'a dyn File, len: u64, chunk_bytes: usize) -> Self {
-        Self { file, len, chunk_bytes, chunk: Bytes::new(), start: 0 }
+        Self { file, len, chunk_bytes, chunk: Bytes::new(), start: 0, used: Used::default() }
+    }
+
+    /// The same, read into memory that was used before.
+    pub(crate) fn reusing(self, used: Used) -> Self {
+        Self { used, ..self }
+    }
+
+    /// The memory, to be used again.
+    pub(crate) fn into_used(mut self) -> Used {
+        self.used.keep(self.chunk);
+        self.used
+    }
+
+    /// The bytes from `at` on that were read already.
+    fn held(&self, at: u64) -> &[u8] {
+        let from = at.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        from.and_then(|from| self.chunk.get(from..)).unwrap_or_default()
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -59,14 +117,15 @@ impl<'a> Window<'a> {
         if at >= self.start && at + wanted <= held {
             return Ok((at - self.start) as usize);
         }
-        let mut bytes = vec![0; there.min(wanted.max(self.chunk_bytes as u64)) as usize];
+        self.used.keep(std::mem::take(&mut self.chunk));
+        let mut bytes = self.used.take(there.min(wanted.max(self.chunk_bytes as u64)) as usize);
         let read = read_full_at(self.file, &mut bytes, at)?;
         if read < bytes.len() {
             // Shorter than its length said: someone cut it meanwhile.
             bytes.truncate(read);
             self.len = at + read as u64;
         }
-        self.chunk = bytes.into();
+        self.chunk = bytes.freeze();
         self.start = at;
         Ok(0)
     }
@@ -127,6 +186,24 @@ impl Walk {
             }
         }
         Ok(Step::End)
+    }
+
+    /// Whether the next step needs nothing that was not read yet, as far as can be seen.
+    pub(crate) fn is_at_hand(&self, window: &Window<'_>) -> bool {
+        let (mut head, mut place) = (window.held(self.place.at), self.place);
+        if let Some(Found::Commit(_)) = found(head, place) {
+            place.at += COMMIT_BYTES;
+            head = window.held(place.at);
+        }
+        match found(head, place) {
+            Some(Found::Record(record)) => head.len() as u64 >= RECORD_BYTES + u64::from(record.body_bytes),
+            _ => head.len() as u64 >= COMMIT_BYTES,
+        }
+    }
+
+    /// Where it stands in the file.
+    pub(crate) fn at(&self) -> u64 {
+        self.place.at
     }
 
     /// Where the first thing lies that can be read, and its offset.

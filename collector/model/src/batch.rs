@@ -38,6 +38,9 @@ impl Flags {
     /// before it is forwarded there.
     pub const MEND: Self = Self(1);
 
+    /// [`Batch::spans`] is what the walk counted in these very bytes: who knows how many lie under all resources but one knows that one's.
+    pub const COUNTED: Self = Self(2);
+
     /// Whether all of `other`'s flags are set.
     #[must_use]
     pub fn has(self, other: Self) -> bool {

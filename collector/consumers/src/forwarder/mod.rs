@@ -6,7 +6,7 @@
 //! after a crash or a lost answer; Phoenix ignores span ids that it has.
 //!
 //! - `courier`: one load to its endpoint, through retries, halving and quarantine. `answer`: what answers mean. `circuit`: when to
-//!   knock again. `transport`: the wire.
+//!   knock again. `transport`, over `gathered`: the wire.
 //! - `source`: the log, cursor and book. `feed`: what is made of it, [`choice`] included. `load`, over `outline`: batches' bytes laid
 //!   end to end, and cut, without being decoded. `release`: quarantined spans, decided about.
 //! - `plain`: the order of things for an endpoint whose word is enough. `verified`, over `window`: for Phoenix, whose word is not.
@@ -20,6 +20,7 @@ pub mod choice;
 mod circuit;
 mod courier;
 mod feed;
+mod gathered;
 #[doc(hidden)]
 pub mod inside;
 mod load;

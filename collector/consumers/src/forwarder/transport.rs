@@ -1,23 +1,29 @@
 //! Puts a load on the wire, once, and reads the answer.
 //!
-//! On the wire: OTLP/gRPC with the batches' own bytes as the message, neither decoded nor copied; or OTLP/HTTP, whose content
+//! On the wire: OTLP/gRPC with the batches' own bytes as the message, not decoded, its frames gathered (`gathered.rs`); or OTLP/HTTP, whose content
 //! type is exactly `application/x-protobuf`, as Phoenix compares it letter by letter.
 //! Each try is bounded in time, each answer in bytes. Not here: what is done about an answer (`courier.rs`).
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use emberd_model::Clock;
-use futures_util::future::poll_fn;
+use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tonic::client::GrpcService;
 use tonic::transport::{Channel, ClientTlsConfig};
+use tower_service::Service;
 
 use super::answer::{self, Failure, Kind, Taken};
+use super::gathered::Gathered;
 use super::load::Load;
 use super::{Compression, Config, Endpoint, Error};
 
@@ -161,7 +167,6 @@ fn channel(url: &str) -> Result<Channel, Error> {
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(false)
-        .tcp_nodelay(true)
         .http2_adaptive_window(true)
         .user_agent(AGENT)
         .map_err(|_| unusable())?;
@@ -172,7 +177,30 @@ fn channel(url: &str) -> Result<Channel, Error> {
         let tls = ClientTlsConfig::new().with_native_roots();
         endpoint = endpoint.tls_config(tls).map_err(|source| Error::Tls { url: url.to_owned(), source })?;
     }
-    Ok(endpoint.connect_lazy())
+    let mut plain = HttpConnector::new();
+    plain.enforce_http(false);
+    plain.set_nodelay(true);
+    plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    Ok(endpoint.connect_with_connector_lazy(Gathering(plain)))
+}
+
+/// Connects over TCP, for writes to be gathered.
+#[derive(Clone, Debug)]
+struct Gathering(HttpConnector);
+
+impl Service<http::Uri> for Gathering {
+    type Response = TokioIo<Gathered<TcpStream>>;
+    type Error = <HttpConnector as Service<http::Uri>>::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: http::Uri) -> Self::Future {
+        let connecting = self.0.call(to);
+        Box::pin(async { connecting.await.map(|tcp| TokioIo::new(Gathered::new(tcp.into_inner()))) })
+    }
 }
 
 const AGENT: &str = concat!("emberd/", env!("CARGO_PKG_VERSION"));

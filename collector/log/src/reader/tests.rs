@@ -242,3 +242,35 @@ async fn a_reader_at_the_head_waits() {
     let (end, ()) = tokio::join!(reader.next(1), log.seal());
     assert!(end.unwrap().is_empty());
 }
+
+/// Who is behind reads each byte of the disk about once, though pieces end within batches; and memory is read into again only
+/// when nobody holds what lay in it.
+#[tokio::test]
+async fn pieces_are_read_once_into_memory_that_is_free() {
+    let disk = SimDisk::new();
+    let config = Config { tail_bytes: 0, budget_bytes: 256 << 20, segment_bytes: 64 << 20, ..Config::in_dir("/log") };
+    let (log, _) = DiskLog::open(config, Arc::new(disk.clone()), Arc::new(Still::at(UnixNanos(1)))).unwrap();
+    let mut acked = Vec::new();
+    for n in 0..60 {
+        let entry = entry(n, 300_000 + (n * 791 % 9_000) as usize);
+        acked.push(batch(&entry, log.append(entry.clone()).await.unwrap()));
+    }
+    let before = disk.bytes_read();
+    let mut reader = log.reader(Offset(0));
+    let (mut read, mut kept, mut at_once) = (0, Vec::new(), 0);
+    while read < acked.len() {
+        let batches = reader.next(2 << 20).await.unwrap();
+        at_once = at_once.max(batches.len());
+        for batch in batches {
+            assert!(batch == acked[read], "batch {read}");
+            if read.is_multiple_of(13) {
+                kept.push((read, batch));
+            }
+            read += 1;
+        }
+    }
+    assert!(kept.iter().all(|(number, batch)| *batch == acked[*number]), "what is held was read over");
+    assert!(at_once >= 6, "{at_once} batches at once are too few");
+    let (bytes, written) = (disk.bytes_read() - before, acked.iter().map(|batch| batch.body.len() as u64).sum::<u64>());
+    assert!(bytes < written * 13 / 10, "{bytes} bytes were read for {written}");
+}

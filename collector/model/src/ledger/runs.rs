@@ -1,19 +1,21 @@
 //! Spans in their order, by account.
 
 use super::{Account, DEFAULT_PROJECT, Fate, Tally, project_of};
-use crate::{Batch, wire};
+use crate::{Batch, Flags, wire};
 
 /// The accounts of some spans in their order, each with how many follow one another under it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runs(Vec<(Account, u64)>);
 
 impl Runs {
-    /// Those of a batch's spans.
+    /// Those of a batch's spans. Where the walk counted them, those under the last resource, mostly the only one, are not counted again.
     #[must_use]
     pub fn of(batch: &Batch) -> Self {
         let (mut runs, mut left) = (Self::default(), u64::from(batch.spans));
-        for (resource, spans) in wire::resources(&batch.body) {
-            let spans = spans.min(left);
+        let mut resources = wire::resources(&batch.body).peekable();
+        while let Some((resource, under)) = resources.next() {
+            let is_rest = resources.peek().is_none() && batch.flags.has(Flags::COUNTED);
+            let spans = if is_rest { left } else { under.count().min(left) };
             left -= spans;
             runs.push(Account::of(batch, project_of(&resource)), spans);
         }

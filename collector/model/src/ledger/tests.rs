@@ -164,6 +164,13 @@ fn origins_tell_what_the_batch_holds() {
     let [a, b, default] = ["a", "b", DEFAULT_PROJECT].map(|project| account(490_000, project));
     let runs = Runs::of(&batch);
     assert_eq!(runs.iter().collect::<Vec<_>>(), [(&a, 3), (&b, 2), (&default, 1)]);
+    // Where the count is known to be right, it comes to the same with the last resource's spans not counted.
+    let right = Batch { spans: 5, flags: crate::Flags::COUNTED, ..batch.clone() };
+    assert_eq!(Runs::of(&right), runs.slice(0..5));
+    assert_eq!(Runs::of(&Batch { flags: crate::Flags::default(), ..right }), runs.slice(0..5));
+    let alone = request("a", &[(1, 1), (1, 2)]);
+    let alone = Batch { spans: 2, flags: crate::Flags::COUNTED, body: alone.into(), ..batch.clone() };
+    assert_eq!(Runs::of(&alone), runs.slice(0..2));
     assert_eq!(runs.slice(2..4).iter().collect::<Vec<_>>(), [(&a, 1), (&b, 1)]);
     assert_eq!(runs.slice(0..6), runs);
     let each: Vec<_> = (0..7).map(|at| runs.at(at)).collect();

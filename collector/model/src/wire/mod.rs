@@ -32,7 +32,9 @@ pub(crate) mod write;
 pub use edit::{Change, edited};
 pub(crate) use value::RawAttribute;
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, ValueView, Values};
-pub use view::{EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, resources, spans};
+pub use view::{
+    EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, Under, resources, spans,
+};
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]

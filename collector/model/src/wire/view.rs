@@ -20,22 +20,34 @@ pub fn spans(request: &[u8]) -> Spans<'_> {
     Spans { request: Fields(Reader::new(request)), resource: None, scope: None, resources: 0, scopes: 0 }
 }
 
-/// What emitted the spans, in order, each with how many spans lie under it. Steps over the spans without reading them.
-pub fn resources(request: &[u8]) -> impl Iterator<Item = (ResourceView<'_>, u64)> {
+/// What emitted the spans, in order, each with the spans that lie under it, uncounted. Steps over whole scopes.
+pub fn resources(request: &[u8]) -> impl Iterator<Item = (ResourceView<'_>, Under<'_>)> {
     let mut fields = Fields(Reader::new(request));
     let mut index = 0;
     std::iter::from_fn(move || {
         let (_, resource_spans) = fields.next_message(1)?;
-        let (mut scopes, mut spans) = (Fields(resource_spans), 0);
-        while let Some((_, scope_spans)) = scopes.next_message(2) {
+        index += 1;
+        Some((ResourceView::new(resource_spans, index - 1), Under(Fields(resource_spans))))
+    })
+}
+
+/// The spans under one resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Under<'a>(Fields<'a>);
+
+impl Under<'_> {
+    /// How many there are. Steps over each of them without reading it, which takes as long as memory does.
+    #[must_use]
+    pub fn count(mut self) -> u64 {
+        let mut spans = 0;
+        while let Some((_, scope_spans)) = self.0.next_message(2) {
             let mut of_scope = Fields(scope_spans);
             while of_scope.next_message(2).is_some() {
                 spans += 1;
             }
         }
-        index += 1;
-        Some((ResourceView::new(resource_spans, index - 1), spans))
-    })
+        spans
+    }
 }
 
 /// A span and what it lies in.
