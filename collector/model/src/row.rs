@@ -49,7 +49,7 @@ impl Status {
 /// A row of `prompt_traces`, before names are looked up in the library's tables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Primary key, derived from the trace id (UUIDv5), so that every order of arrival gives the same.
+    /// Primary key: the trace id as a UUID, so that every order of arrival gives the same.
     pub id: Uuid,
     /// Its text is `phoenix_trace_id`.
     pub trace_id: TraceId,
@@ -118,7 +118,7 @@ pub fn row(trace: TraceId, state: &TraceState, prices: &Prices, rootless: bool) 
     let metadata = metadata::text(state, root.is_some(), &calls, llm_time_ms, prices, marks);
 
     Some(Row {
-        id: row_id(trace),
+        id: Uuid::from_bytes(trace.0),
         trace_id: trace,
         prompt_ref: prompt(state).map(str::to_owned),
         session_id: state.word(Text::Session).map(session_uuid),

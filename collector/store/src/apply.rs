@@ -32,6 +32,7 @@ const CHUNK: usize = 1_000;
 
 impl Work for Recording {
     type Done = Recorded;
+    const CHECKED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
         tx.own(&self.writer).await?;
@@ -86,10 +87,10 @@ impl Recording {
         now: Moment,
         recorded: &mut Recorded,
     ) -> Result<Vec<Changed<'_>>, Fault> {
+        let known = tx.known(traces, lock).await?;
         let mut stored: HashMap<TraceId, Stored> =
-            tx.states(traces, lock).await?.into_iter().map(|stored| (stored.trace, stored)).collect();
-        let unknown: Vec<TraceId> = traces.iter().copied().filter(|trace| !stored.contains_key(trace)).collect();
-        let settled: HashSet<TraceId> = tx.with_row(&unknown).await?.into_iter().collect();
+            known.states.into_iter().map(|stored| (stored.trace, stored)).collect();
+        let settled: HashSet<TraceId> = known.settled.into_iter().collect();
         let touched = Moment::from_micros(now.micros().div_euclid(MICROS_PER_MINUTE) * MICROS_PER_MINUTE);
 
         let mut changed = Vec::with_capacity(traces.len());
@@ -108,6 +109,7 @@ impl Recording {
                     self.origins.book(trace, distinct, &Fate::Duplicate, &mut recorded.tally);
                     let stored = Stored {
                         trace,
+                        place: 0,
                         version: 0,
                         state: Vec::new(),
                         first_seen: now,
@@ -141,6 +143,7 @@ impl Recording {
 
 impl Work for Rootless {
     type Done = RootlessDone;
+    const CHECKED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<RootlessDone, Fault> {
         tx.own(&self.writer).await?;
@@ -165,7 +168,7 @@ impl Work for Rootless {
         let due = changed.iter().map(|changed| changed.stored.trace).collect();
         let mut deltas = Deltas::default();
         let written = write(tx, &self.prices, changed, &due, &mut deltas).await?;
-        tx.put_states(&unreadable).await?;
+        tx.put(&unreadable, &[]).await?;
         deltas.write(tx, &self.writer).await?;
         let next = match tx.waiting_longest().await? {
             Some(_) if !all => Some(self.now),
@@ -202,21 +205,19 @@ async fn write<T: Tx>(
     }
     let rows = resolve(tx, rows).await?;
 
-    for (at, resolved) in &rows {
+    for resolved in &rows {
         let counted = Counted { prompt: resolved.prompt, contribution: Contribution::of(&resolved.row) };
-        if let Some(before) = states[*at].counted.replace(counted) {
+        if let Some(before) = states[resolved.at].counted.replace(counted) {
             deltas.add(&before, -1);
         }
         deltas.add(&counted, 1);
     }
-    let rows: Vec<Resolved> = rows.into_iter().map(|(_, resolved)| resolved).collect();
-    tx.put_states(&states).await?;
-    tx.put_rows(&rows).await?;
+    tx.put(&states, &rows).await?;
     Ok(rows.len() as u64)
 }
 
 /// Looks up whom the rows name, each name once.
-async fn resolve<T: Tx>(tx: &mut T, rows: Vec<(usize, Row)>) -> Result<Vec<(usize, Resolved)>, Fault> {
+async fn resolve<T: Tx>(tx: &mut T, rows: Vec<(usize, Row)>) -> Result<Vec<Resolved>, Fault> {
     let prompts = Names::of(rows.iter().filter_map(|(_, row)| row.prompt_ref.as_deref()));
     let prompts = match prompts.is_empty() {
         true => Found::default(),
@@ -233,7 +234,7 @@ async fn resolve<T: Tx>(tx: &mut T, rows: Vec<(usize, Row)>) -> Result<Vec<(usiz
             let prompt = row.prompt_ref.as_deref().and_then(|name| prompts.get(name)).unwrap_or(UNASSIGNED);
             let user = row.user_ref.as_deref().and_then(|name| users.get(name));
             let metadata = text::json(std::mem::take(&mut row.metadata));
-            (at, Resolved { row, prompt, user, metadata })
+            Resolved { at, row, prompt, user, metadata }
         })
         .collect())
 }

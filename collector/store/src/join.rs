@@ -30,6 +30,7 @@ pub(crate) struct Join {
 impl Work for Join {
     /// And where the next pass goes on.
     type Done = (Joined, String);
+    const CHECKED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(Joined, String), Fault> {
         let names = tx.unjoined(&self.after, NAMES).await?;
@@ -68,7 +69,7 @@ impl Join {
         tx.own(&self.writer).await?;
         // States first, rows second: the order in which a recording takes its locks.
         let states: HashMap<TraceId, Stored> =
-            tx.states(traces, true).await?.into_iter().map(|state| (state.trace, state)).collect();
+            tx.known(traces, true).await?.states.into_iter().map(|state| (state.trace, state)).collect();
         let orphans = tx.orphans(traces).await?;
         let names = Names::of(orphans.iter().map(|orphan| orphan.prompt_ref.as_str()));
         let prompts = tx.prompts_named(&names.ids, &names.texts).await?;
@@ -90,7 +91,7 @@ impl Join {
         }
         moved.sort_unstable_by_key(|state| state.trace);
         moves.sort_unstable();
-        tx.put_states(&moved).await?;
+        tx.put(&moved, &[]).await?;
         tx.move_rows(&moves).await?;
         deltas.write(tx, &self.writer).await?;
         Ok(moves.len() as u64)

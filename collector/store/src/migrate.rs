@@ -2,7 +2,7 @@
 //!
 //! Promise: a step is applied whole or not at all; up, down to 0 and up again ends where the first up did; down to 0 leaves the
 //! database as it was before emberd, another's tables included.
-//! Shape:    `migrations/{sqlite,postgres}/NNNN_name.{up,down}.sql`; applied steps are written down in `emberd_migrations` (SQLite) or
+//! Shape:    `migrations/{sqlite,postgres}/NNNN_name.{up,down}.sql`, one number for what both need, so one may lack a number; applied steps are written down in `emberd_migrations` (SQLite) or
 //! `emberd.migrations`.
 //! Kept by:  `tests::schema`.
 
@@ -40,7 +40,7 @@ macro_rules! steps {
     };
 }
 
-const SQLITE: &[Source] = steps!("sqlite": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger");
+const SQLITE: &[Source] = steps!("sqlite": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger", "0007" "lean");
 const POSTGRES: &[Source] = steps!("postgres": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger");
 
 /// The number in a file's name.

@@ -18,6 +18,15 @@ const FIRST: i64 = -62_167_219_200_000_000;
 /// 9999-12-31T23:59:59.999999Z.
 const LAST: i64 = 253_402_300_799_999_999;
 
+/// A [`Moment`]'s text.
+pub(crate) struct MomentText([u8; 27]);
+
+impl MomentText {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
 /// The text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a time like 2026-11-21T02:15:41Z")]
@@ -42,6 +51,27 @@ impl Moment {
         UnixNanos(u64::try_from(self.0).unwrap_or(0).saturating_mul(1_000))
     }
 
+    /// Its text, without an allocation.
+    pub(crate) fn text(self) -> MomentText {
+        let at = self.datetime();
+        let (hour, minute, second, micro) = at.time().as_hms_micro();
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut put = |from: usize, digits: usize, mut number: u32| {
+            for place in text[from..from + digits].iter_mut().rev() {
+                *place = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(0, 4, at.year().unsigned_abs());
+        put(5, 2, u8::from(at.month()).into());
+        put(8, 2, at.day().into());
+        put(11, 2, hour.into());
+        put(14, 2, minute.into());
+        put(17, 2, second.into());
+        put(20, 6, micro);
+        MomentText(text)
+    }
+
     pub(crate) fn datetime(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
             .expect("a moment lies in the years 0000 to 9999, which OffsetDateTime holds")
@@ -62,10 +92,7 @@ impl From<OffsetDateTime> for Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.datetime();
-        let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-        let (hour, minute, second, micro) = at.time().as_hms_micro();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z")
+        f.write_str(self.text().as_str())
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct Counted {
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) trace: TraceId,
+    /// Where the backend keeps it, if it finds it by more than the trace; 0 where not stored yet.
+    pub(crate) place: i64,
     pub(crate) version: i64,
     pub(crate) state: Vec<u8>,
     pub(crate) first_seen: Moment,
@@ -90,6 +92,8 @@ pub(crate) struct Stored {
 /// A row of prompt_traces to write, its names looked up and its texts fit for every database.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
+    /// Which of the states written with it is its own.
+    pub(crate) at: usize,
     pub(crate) row: Row,
     pub(crate) prompt: Uuid,
     pub(crate) user: Option<Uuid>,
@@ -102,6 +106,15 @@ pub(crate) struct Orphan {
     pub(crate) trace: TraceId,
     pub(crate) prompt_ref: String,
     pub(crate) contribution: Contribution,
+}
+
+/// What is stored of some traces.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// Their states, in any order.
+    pub(crate) states: Vec<Stored>,
+    /// Those that have a row and no state.
+    pub(crate) settled: Vec<TraceId>,
 }
 
 /// Rows that texts name.
@@ -138,6 +151,10 @@ pub(crate) struct Totals {
 /// Something to do in one transaction. Run again from the start if the transaction was contended.
 pub(crate) trait Work: Send + Sync + 'static {
     type Done: Send + 'static;
+
+    /// Whether it writes only what emberd itself made, and only beside what it has just looked up: then a database that can leave
+    /// the checks of single rows out does so.
+    const CHECKED: bool = false;
 
     /// `attempt` counts from 0.
     fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> impl Future<Output = Result<Self::Done, Fault>> + Send;
@@ -182,11 +199,8 @@ pub(crate) trait Tx: Send {
     /// Forgets an item whose files are gone.
     fn forget_release(&mut self, consumer: &str, writer: &Writer, item: &str) -> impl Answer<()>;
 
-    /// The stored states of these traces, in any order; where `lock`, held against other writers until the end.
-    fn states(&mut self, traces: &[TraceId], lock: bool) -> impl Answer<Vec<Stored>>;
-
-    /// Of these traces, those that have a row.
-    fn with_row(&mut self, traces: &[TraceId]) -> impl Answer<Vec<TraceId>>;
+    /// What is stored of these traces; where `lock`, the states are held against other writers until the end.
+    fn known(&mut self, traces: &[TraceId], lock: bool) -> impl Answer<Known>;
 
     /// Up to `limit` states that wait for a root since before `since`, longest first.
     fn waiting(&mut self, since: Moment, limit: u32) -> impl Answer<Vec<Stored>>;
@@ -194,8 +208,9 @@ pub(crate) trait Tx: Send {
     /// Since when the state waits that waits longest.
     fn waiting_longest(&mut self) -> impl Answer<Option<Moment>>;
 
-    /// Writes states, each one version on from what is stored. Contended if another writer was there first.
-    fn put_states(&mut self, states: &[Stored]) -> impl Answer<()>;
+    /// Writes states, each one version on from what is stored, and inserts or replaces the rows of some of them, whose `id` stays
+    /// what it was. Contended if another writer was there first, or whom a row names has gone.
+    fn put(&mut self, states: &[Stored], rows: &[Resolved]) -> impl Answer<()>;
 
     /// Prompts by id, and by title (the oldest of that title), but never the reserved one.
     fn prompts_named(&mut self, ids: &[Uuid], titles: &[&str]) -> impl Answer<Found>;
@@ -205,9 +220,6 @@ pub(crate) trait Tx: Send {
 
     /// Makes the reserved prompt if someone deleted it.
     fn reserve_prompt(&mut self) -> impl Answer<()>;
-
-    /// Inserts or replaces rows of prompt_traces; `id` stays what it was.
-    fn put_rows(&mut self, rows: &[Resolved]) -> impl Answer<()>;
 
     /// This writer's part of these rollups, as far as there is one.
     fn rollups_of(&mut self, writer: &Writer, keys: &[Key]) -> impl Answer<Vec<(Key, Rollup)>>;

@@ -40,6 +40,7 @@ pub(super) fn stored(row: &PgRow) -> Result<Stored, Fault> {
     };
     Ok(Stored {
         trace,
+        place: 0,
         version: row.try_get("version").map_err(fault)?,
         state: row.try_get("state").map_err(fault)?,
         first_seen: at("first_seen_at")?,

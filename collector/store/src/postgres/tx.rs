@@ -7,7 +7,7 @@
 //! `LATERAL` with `LIMIT`, `OFFSET` or `FOR UPDATE` goes from key to row and cannot be turned around, and `(x = y) IS TRUE` fits only
 //! the partial index that says the same. Kept by `tests::faults::a_plan_made_for_empty_tables_does_not_scan_full_ones`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use emberd_model::ledger::{Account, Fate, Hour, Tally};
 use emberd_model::rollup::{Contribution, Rollup};
@@ -24,13 +24,130 @@ use crate::fault::Fault;
 use crate::library::{Prompt, UNASSIGNED};
 use crate::record::Writer;
 use crate::text::without_nul;
-use crate::tx::{Buckets, Counted, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
+use crate::tx::{Buckets, Counted, Found, Key, Known, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
 
 /// One for all emberds on a database: who publishes.
 const PUBLISHER_LOCK: i64 = 0x656d_6265_7264_0001;
 
 pub(crate) struct PgTx<'a> {
     pub(super) tx: Transaction<'a, Postgres>,
+}
+
+/// The parts of a statement of the trait that are statements of their own here.
+impl PgTx<'_> {
+    async fn states(&mut self, traces: &[TraceId], lock: bool) -> Result<Vec<Stored>, Fault> {
+        let ids: Vec<&[u8]> = traces.iter().map(|trace| &trace.0[..]).collect();
+        let rows = match lock {
+            true => sqlx::query(
+                "SELECT s.* FROM unnest($1::bytea[]) AS k (id)
+                 CROSS JOIN LATERAL (SELECT * FROM emberd.trace_state WHERE trace_id = k.id FOR UPDATE) s",
+            ),
+            false => sqlx::query(
+                "SELECT s.* FROM unnest($1::bytea[]) AS k (id)
+                 CROSS JOIN LATERAL (SELECT * FROM emberd.trace_state WHERE trace_id = k.id LIMIT 1) s",
+            ),
+        }
+        .bind(ids)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(stored).collect()
+    }
+
+    async fn with_row(&mut self, traces: &[TraceId]) -> Result<Vec<TraceId>, Fault> {
+        if traces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<String> = traces.iter().map(TraceId::to_string).collect();
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT k.id FROM unnest($1::text[]) AS k (id)
+             CROSS JOIN LATERAL (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1) t",
+        )
+        .bind(ids)
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(|id| id.parse().map_err(|_| Fault::damaged("the trace id", id))).collect()
+    }
+
+    async fn put_states(&mut self, states: &[Stored]) -> Result<(), Fault> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        let counted: Vec<Option<&Counted>> = states.iter().map(|state| state.counted.as_ref()).collect();
+        let of = |number: fn(&Contribution) -> i64| -> Vec<Option<i64>> {
+            counted.iter().map(|counted| counted.map(|counted| number(&counted.contribution))).collect()
+        };
+        let written = sqlx::query(
+            "INSERT INTO emberd.trace_state AS s
+                 (trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status,
+                  prompt_tokens, completion_tokens, total_tokens, llm_time_ms)
+             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::boolean[],
+                 $7::uuid[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+             ON CONFLICT (trace_id) DO UPDATE SET version = EXCLUDED.version, state = EXCLUDED.state,
+                 touched_at = EXCLUDED.touched_at, waiting = EXCLUDED.waiting, prompt_id = EXCLUDED.prompt_id,
+                 hour = EXCLUDED.hour, latency_ms = EXCLUDED.latency_ms, status = EXCLUDED.status,
+                 prompt_tokens = EXCLUDED.prompt_tokens, completion_tokens = EXCLUDED.completion_tokens,
+                 total_tokens = EXCLUDED.total_tokens, llm_time_ms = EXCLUDED.llm_time_ms
+             WHERE s.version = EXCLUDED.version - 1",
+        )
+        .bind(states.iter().map(|state| &state.trace.0[..]).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.version).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| &state.state[..]).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.first_seen.datetime()).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.touched.datetime()).collect::<Vec<_>>())
+        .bind(states.iter().map(|state| state.waiting).collect::<Vec<_>>())
+        .bind(counted.iter().map(|counted| counted.map(|counted| counted.prompt)).collect::<Vec<_>>())
+        .bind(of(|adds| adds.hour))
+        .bind(of(|adds| adds.latency_ms as i64))
+        .bind(counted.iter().map(|counted| counted.map(|counted| counted.contribution.status.as_str())).collect::<Vec<_>>())
+        .bind(of(|adds| adds.tokens.prompt))
+        .bind(of(|adds| adds.tokens.completion))
+        .bind(of(|adds| adds.tokens.total))
+        .bind(of(|adds| adds.llm_time_ms as i64))
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        if written.rows_affected() == states.len() as u64 { Ok(()) } else { Err(Fault::contended()) }
+    }
+
+    async fn put_rows(&mut self, rows: &[Resolved]) -> Result<(), Fault> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let tokens = |Tokens { prompt, completion, total }| {
+            format!(r#"{{"prompt":{prompt},"completion":{completion},"total":{total}}}"#)
+        };
+        sqlx::query(
+            "INSERT INTO public.prompt_traces
+                 (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
+                  created_at, user_id)
+             SELECT id, prompt, trace, session, ms, tokens::jsonb, model, status, error, metadata::jsonb, created, usr
+             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[],
+                 $9::text[], $10::text[], $11::timestamptz[], $12::uuid[])
+                 AS r (id, prompt, trace, session, ms, tokens, model, status, error, metadata, created, usr)
+             ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = EXCLUDED.prompt_id, session_id = EXCLUDED.session_id,
+                 execution_time_ms = EXCLUDED.execution_time_ms, tokens_used = EXCLUDED.tokens_used, model = EXCLUDED.model,
+                 status = EXCLUDED.status, error = EXCLUDED.error, metadata = EXCLUDED.metadata,
+                 created_at = EXCLUDED.created_at, user_id = EXCLUDED.user_id",
+        )
+        .bind(rows.iter().map(|resolved| resolved.row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.prompt).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.trace_id.to_string()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.session_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.execution_time_ms).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| tokens(resolved.row.tokens)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| without_nul(&resolved.row.model)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.status.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.row.error.as_deref().map(without_nul)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.metadata.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| Moment::from(resolved.row.created_at).datetime()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|resolved| resolved.user).collect::<Vec<_>>())
+        .execute(&mut *self.tx)
+        .await
+        .map_err(fault)?;
+        Ok(())
+    }
 }
 
 impl Tx for PgTx<'_> {
@@ -199,39 +316,11 @@ impl Tx for PgTx<'_> {
         Ok(())
     }
 
-    async fn states(&mut self, traces: &[TraceId], lock: bool) -> Result<Vec<Stored>, Fault> {
-        let ids: Vec<&[u8]> = traces.iter().map(|trace| &trace.0[..]).collect();
-        let rows = match lock {
-            true => sqlx::query(
-                "SELECT s.* FROM unnest($1::bytea[]) AS k (id)
-                 CROSS JOIN LATERAL (SELECT * FROM emberd.trace_state WHERE trace_id = k.id FOR UPDATE) s",
-            ),
-            false => sqlx::query(
-                "SELECT s.* FROM unnest($1::bytea[]) AS k (id)
-                 CROSS JOIN LATERAL (SELECT * FROM emberd.trace_state WHERE trace_id = k.id LIMIT 1) s",
-            ),
-        }
-        .bind(ids)
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(fault)?;
-        rows.iter().map(stored).collect()
-    }
-
-    async fn with_row(&mut self, traces: &[TraceId]) -> Result<Vec<TraceId>, Fault> {
-        if traces.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<String> = traces.iter().map(TraceId::to_string).collect();
-        let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT k.id FROM unnest($1::text[]) AS k (id)
-             CROSS JOIN LATERAL (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1) t",
-        )
-        .bind(ids)
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(fault)?;
-        rows.iter().map(|id| id.parse().map_err(|_| Fault::damaged("the trace id", id))).collect()
+    async fn known(&mut self, traces: &[TraceId], lock: bool) -> Result<Known, Fault> {
+        let states = self.states(traces, lock).await?;
+        let found: HashSet<TraceId> = states.iter().map(|stored| stored.trace).collect();
+        let unknown: Vec<TraceId> = traces.iter().copied().filter(|trace| !found.contains(trace)).collect();
+        Ok(Known { states, settled: self.with_row(&unknown).await? })
     }
 
     async fn waiting(&mut self, since: Moment, limit: u32) -> Result<Vec<Stored>, Fault> {
@@ -256,45 +345,9 @@ impl Tx for PgTx<'_> {
         Ok(since.map(Moment::from))
     }
 
-    async fn put_states(&mut self, states: &[Stored]) -> Result<(), Fault> {
-        if states.is_empty() {
-            return Ok(());
-        }
-        let counted: Vec<Option<&Counted>> = states.iter().map(|state| state.counted.as_ref()).collect();
-        let of = |number: fn(&Contribution) -> i64| -> Vec<Option<i64>> {
-            counted.iter().map(|counted| counted.map(|counted| number(&counted.contribution))).collect()
-        };
-        let written = sqlx::query(
-            "INSERT INTO emberd.trace_state AS s
-                 (trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status,
-                  prompt_tokens, completion_tokens, total_tokens, llm_time_ms)
-             SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::boolean[],
-                 $7::uuid[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
-             ON CONFLICT (trace_id) DO UPDATE SET version = EXCLUDED.version, state = EXCLUDED.state,
-                 touched_at = EXCLUDED.touched_at, waiting = EXCLUDED.waiting, prompt_id = EXCLUDED.prompt_id,
-                 hour = EXCLUDED.hour, latency_ms = EXCLUDED.latency_ms, status = EXCLUDED.status,
-                 prompt_tokens = EXCLUDED.prompt_tokens, completion_tokens = EXCLUDED.completion_tokens,
-                 total_tokens = EXCLUDED.total_tokens, llm_time_ms = EXCLUDED.llm_time_ms
-             WHERE s.version = EXCLUDED.version - 1",
-        )
-        .bind(states.iter().map(|state| &state.trace.0[..]).collect::<Vec<_>>())
-        .bind(states.iter().map(|state| state.version).collect::<Vec<_>>())
-        .bind(states.iter().map(|state| &state.state[..]).collect::<Vec<_>>())
-        .bind(states.iter().map(|state| state.first_seen.datetime()).collect::<Vec<_>>())
-        .bind(states.iter().map(|state| state.touched.datetime()).collect::<Vec<_>>())
-        .bind(states.iter().map(|state| state.waiting).collect::<Vec<_>>())
-        .bind(counted.iter().map(|counted| counted.map(|counted| counted.prompt)).collect::<Vec<_>>())
-        .bind(of(|adds| adds.hour))
-        .bind(of(|adds| adds.latency_ms as i64))
-        .bind(counted.iter().map(|counted| counted.map(|counted| counted.contribution.status.as_str())).collect::<Vec<_>>())
-        .bind(of(|adds| adds.tokens.prompt))
-        .bind(of(|adds| adds.tokens.completion))
-        .bind(of(|adds| adds.tokens.total))
-        .bind(of(|adds| adds.llm_time_ms as i64))
-        .execute(&mut *self.tx)
-        .await
-        .map_err(fault)?;
-        if written.rows_affected() == states.len() as u64 { Ok(()) } else { Err(Fault::contended()) }
+    async fn put(&mut self, states: &[Stored], rows: &[Resolved]) -> Result<(), Fault> {
+        self.put_states(states).await?;
+        self.put_rows(rows).await
     }
 
     async fn prompts_named(&mut self, ids: &[Uuid], titles: &[&str]) -> Result<Found, Fault> {
@@ -330,44 +383,6 @@ impl Tx for PgTx<'_> {
 
     async fn reserve_prompt(&mut self) -> Result<(), Fault> {
         sqlx::query("SELECT emberd.reserve_prompt()").execute(&mut *self.tx).await.map_err(fault)?;
-        Ok(())
-    }
-
-    async fn put_rows(&mut self, rows: &[Resolved]) -> Result<(), Fault> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let tokens = |Tokens { prompt, completion, total }| {
-            format!(r#"{{"prompt":{prompt},"completion":{completion},"total":{total}}}"#)
-        };
-        sqlx::query(
-            "INSERT INTO public.prompt_traces
-                 (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
-                  created_at, user_id)
-             SELECT id, prompt, trace, session, ms, tokens::jsonb, model, status, error, metadata::jsonb, created, usr
-             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[],
-                 $9::text[], $10::text[], $11::timestamptz[], $12::uuid[])
-                 AS r (id, prompt, trace, session, ms, tokens, model, status, error, metadata, created, usr)
-             ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = EXCLUDED.prompt_id, session_id = EXCLUDED.session_id,
-                 execution_time_ms = EXCLUDED.execution_time_ms, tokens_used = EXCLUDED.tokens_used, model = EXCLUDED.model,
-                 status = EXCLUDED.status, error = EXCLUDED.error, metadata = EXCLUDED.metadata,
-                 created_at = EXCLUDED.created_at, user_id = EXCLUDED.user_id",
-        )
-        .bind(rows.iter().map(|resolved| resolved.row.id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.prompt).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.row.trace_id.to_string()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.row.session_id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.row.execution_time_ms).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| tokens(resolved.row.tokens)).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| without_nul(&resolved.row.model)).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.row.status.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.row.error.as_deref().map(without_nul)).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.metadata.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| Moment::from(resolved.row.created_at).datetime()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|resolved| resolved.user).collect::<Vec<_>>())
-        .execute(&mut *self.tx)
-        .await
-        .map_err(fault)?;
         Ok(())
     }
 

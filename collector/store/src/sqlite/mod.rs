@@ -7,6 +7,7 @@
 mod fault;
 pub(crate) mod read;
 mod rows;
+mod traces;
 mod tx;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{Executor, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,9 @@ const ATTEMPTS: u32 = 5;
 const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
      PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY; \
      PRAGMA journal_size_limit = 134217728";
+
+const CHECKED: &str = "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF";
+const UNCHECKED: &str = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON";
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -161,7 +166,17 @@ fn transact<W: Work>(connection: &mut Connection, work: &W) -> Result<W::Done, F
     }
 }
 
+/// Whether SQLite checks each row for what it refers to and for being JSON. Changing it makes it prepare all statements anew, so it is
+/// only changed where it must be.
+fn leave_checks_out(connection: &Connection, out: bool) -> rusqlite::Result<()> {
+    if connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)? == out {
+        connection.execute_batch(if out { UNCHECKED } else { CHECKED })?;
+    }
+    Ok(())
+}
+
 fn attempt_once<W: Work>(connection: &mut Connection, work: &W, attempt: u32) -> Result<W::Done, Fault> {
+    leave_checks_out(connection, W::CHECKED).map_err(fault::fault)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fault::fault)?;
     let done = work
         .run(&mut SqliteTx { connection }, attempt)

@@ -9,13 +9,14 @@ use rusqlite::types::FromSql;
 use uuid::Uuid;
 
 use super::fault::fault;
+use super::traces::MICROS_PER_MINUTE;
 use crate::Moment;
 use crate::fault::Fault;
 use crate::tx::{Counted, Key, Orphan, Resolution, Stored, status};
 
-/// The columns of [`stored`], in its order.
-pub(super) const STORED: &str = "trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status, \
-     prompt_tokens, completion_tokens, total_tokens, llm_time_ms";
+/// The columns of [`stored`], in its order, behind one of the statement's own.
+pub(super) const STORED: &str = "s.trace_id, s.version, s.no, s.first_seen_micros, s.touched_minute, s.waiting, s.prompt_id, s.hour, \
+     s.latency_ms, s.status, s.prompt_tokens, s.completion_tokens, s.total_tokens, s.llm_time_ms, s.state";
 /// The columns of [`rollup`], in its order.
 pub(super) const ROLLUP: &str = "r.prompt_id, r.resolution, r.bucket, r.success, r.error, r.timeout, r.latency_sum_ms, \
      r.prompt_tokens, r.completion_tokens, r.total_tokens, r.llm_time_ms, r.sketch";
@@ -43,29 +44,30 @@ pub(super) fn moment(row: &Row<'_>, at: usize) -> Result<Moment, Fault> {
 }
 
 pub(super) fn stored(row: &Row<'_>) -> Result<Stored, Fault> {
-    let trace = TraceId::from_wire(blob(row, 0)?).ok_or_else(|| Fault::damaged("the trace id", "a state"))?;
-    let counted = match row.get_ref(6).map_err(fault)? {
+    let trace = TraceId::from_wire(blob(row, 1)?).ok_or_else(|| Fault::damaged("the trace id", "a state"))?;
+    let counted = match row.get_ref(7).map_err(fault)? {
         rusqlite::types::ValueRef::Null => None,
-        _ => Some(Counted { prompt: uuid(row, 6)?, contribution: contribution(row)? }),
+        _ => Some(Counted { prompt: uuid(row, 7)?, contribution: contribution(row)? }),
     };
     Ok(Stored {
         trace,
-        version: column(row, 1)?,
-        state: column(row, 2)?,
-        first_seen: moment(row, 3)?,
-        touched: moment(row, 4)?,
-        waiting: column(row, 5)?,
+        place: column(row, 3)?,
+        version: column(row, 2)?,
+        state: column(row, 15)?,
+        first_seen: Moment::from_micros(column(row, 4)?),
+        touched: Moment::from_micros(column::<i64>(row, 5)?.saturating_mul(MICROS_PER_MINUTE)),
+        waiting: column(row, 6)?,
         counted,
     })
 }
 
 fn contribution(row: &Row<'_>) -> Result<Contribution, Fault> {
     Ok(Contribution {
-        hour: column(row, 7)?,
-        latency_ms: column::<i64>(row, 8)? as u64,
-        status: status(text(row, 9)?)?,
-        tokens: Tokens { prompt: column(row, 10)?, completion: column(row, 11)?, total: column(row, 12)? },
-        llm_time_ms: column::<i64>(row, 13)? as u64,
+        hour: column(row, 8)?,
+        latency_ms: column::<i64>(row, 9)? as u64,
+        status: status(text(row, 10)?)?,
+        tokens: Tokens { prompt: column(row, 11)?, completion: column(row, 12)?, total: column(row, 13)? },
+        llm_time_ms: column::<i64>(row, 14)? as u64,
     })
 }
 

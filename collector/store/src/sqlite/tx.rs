@@ -1,34 +1,31 @@
 //! The statements of a transaction, for SQLite: prepared once, run per row. No network lies between, so that is the cheapest form.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use emberd_model::ledger::{Account, Fate, Hour, Tally};
 use emberd_model::rollup::Rollup;
-use emberd_model::row::Tokens;
 use emberd_model::{Offset, TraceId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row, params};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::fault::fault;
-use super::rows::{ROLLUP, STORED, moment, orphan, rollup, stored, uuid};
+use super::rows::{ROLLUP, STORED, orphan, rollup, stored, uuid};
+use super::traces::MICROS_PER_MINUTE;
 use crate::Moment;
 use crate::fault::Fault;
 use crate::library::{Prompt, UNASSIGNED};
 use crate::record::Writer;
-use crate::text::without_nul;
-use crate::tx::{Buckets, Found, Key, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
+use crate::tx::{Buckets, Found, Key, Known, Measured, Orphan, Resolved, Stored, Totals, Tx, line};
 
 pub(super) struct SqliteTx<'a> {
     pub(super) connection: &'a mut Connection,
 }
 
-static STATE_OF: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {STORED} FROM emberd_trace_state WHERE trace_id = ?1"));
 static WAITING: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {STORED} FROM emberd_trace_state WHERE waiting AND first_seen_at <= ?1 ORDER BY first_seen_at LIMIT ?2"
+        "SELECT 0, {STORED} FROM emberd_trace_state s WHERE s.waiting AND s.first_seen_micros <= ?1
+         ORDER BY s.first_seen_micros LIMIT ?2"
     )
 });
 static ROLLUP_OF: LazyLock<String> = LazyLock::new(|| {
@@ -45,11 +42,11 @@ static ROLLUPS_IN: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl SqliteTx<'_> {
-    fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
         self.connection.prepare_cached(sql).map_err(fault)
     }
 
-    fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
         self.prepare(sql)?.execute(params).map_err(fault)
     }
 
@@ -70,16 +67,16 @@ impl SqliteTx<'_> {
 }
 
 /// A UUID's text, without an allocation.
-struct Id([u8; Hyphenated::LENGTH]);
+pub(super) struct Id([u8; Hyphenated::LENGTH]);
 
 impl Id {
-    fn of(id: Uuid) -> Self {
+    pub(super) fn of(id: Uuid) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         id.hyphenated().encode_lower(&mut text);
         Self(text)
     }
 
-    fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a UUID's text is ASCII")
     }
 }
@@ -195,81 +192,21 @@ impl Tx for SqliteTx<'_> {
         Ok(())
     }
 
-    async fn states(&mut self, traces: &[TraceId], _lock: bool) -> Result<Vec<Stored>, Fault> {
-        let mut statement = self.prepare(&STATE_OF)?;
-        let mut states = Vec::new();
-        for trace in traces {
-            let mut rows = statement.query([&trace.0[..]]).map_err(fault)?;
-            if let Some(row) = rows.next().map_err(fault)? {
-                states.push(stored(row)?);
-            }
-        }
-        Ok(states)
-    }
-
-    async fn with_row(&mut self, traces: &[TraceId]) -> Result<Vec<TraceId>, Fault> {
-        let mut statement = self.prepare("SELECT 1 FROM prompt_traces WHERE phoenix_trace_id = ?1")?;
-        let mut there = Vec::new();
-        let mut text = String::with_capacity(32);
-        for trace in traces {
-            text.clear();
-            // Writing to a String does not fail.
-            let _ = write!(text, "{trace}");
-            if statement.exists([&text]).map_err(fault)? {
-                there.push(*trace);
-            }
-        }
-        Ok(there)
+    async fn known(&mut self, traces: &[TraceId], _lock: bool) -> Result<Known, Fault> {
+        self.known_of(traces)
     }
 
     async fn waiting(&mut self, since: Moment, limit: u32) -> Result<Vec<Stored>, Fault> {
-        self.all(&WAITING, params![since.to_string(), limit], stored)
+        self.all(&WAITING, params![since.micros(), limit], stored)
     }
 
     async fn waiting_longest(&mut self) -> Result<Option<Moment>, Fault> {
-        let sql = "SELECT first_seen_at FROM emberd_trace_state WHERE waiting ORDER BY first_seen_at LIMIT 1";
-        Ok(self.all(sql, [], |row| moment(row, 0))?.pop())
+        let sql = "SELECT first_seen_micros FROM emberd_trace_state WHERE waiting ORDER BY first_seen_micros LIMIT 1";
+        Ok(self.all(sql, [], |row| row.get(0).map(Moment::from_micros).map_err(fault))?.pop())
     }
 
-    async fn put_states(&mut self, states: &[Stored]) -> Result<(), Fault> {
-        let mut statement = self.prepare(
-            "INSERT INTO emberd_trace_state AS s
-                 (trace_id, version, state, first_seen_at, touched_at, waiting, prompt_id, hour, latency_ms, status,
-                  prompt_tokens, completion_tokens, total_tokens, llm_time_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
-             ON CONFLICT (trace_id) DO UPDATE SET version = excluded.version, state = excluded.state,
-                 touched_at = excluded.touched_at, waiting = excluded.waiting, prompt_id = excluded.prompt_id,
-                 hour = excluded.hour, latency_ms = excluded.latency_ms, status = excluded.status,
-                 prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
-                 total_tokens = excluded.total_tokens, llm_time_ms = excluded.llm_time_ms
-             WHERE s.version = excluded.version - 1",
-        )?;
-        for state in states {
-            let prompt = state.counted.map(|counted| Id::of(counted.prompt));
-            let adds = state.counted.map(|counted| counted.contribution);
-            let written = statement
-                .execute(params![
-                    &state.trace.0[..],
-                    state.version,
-                    state.state,
-                    state.first_seen.to_string(),
-                    state.touched.to_string(),
-                    state.waiting,
-                    prompt.as_ref().map(Id::as_str),
-                    adds.map(|adds| adds.hour),
-                    adds.map(|adds| adds.latency_ms as i64),
-                    adds.map(|adds| adds.status.as_str()),
-                    adds.map(|adds| adds.tokens.prompt),
-                    adds.map(|adds| adds.tokens.completion),
-                    adds.map(|adds| adds.tokens.total),
-                    adds.map(|adds| adds.llm_time_ms as i64),
-                ])
-                .map_err(fault)?;
-            if written == 0 {
-                return Err(Fault::contended());
-            }
-        }
-        Ok(())
+    async fn put(&mut self, states: &[Stored], rows: &[Resolved]) -> Result<(), Fault> {
+        self.put_all(states, rows)
     }
 
     async fn prompts_named(&mut self, ids: &[Uuid], titles: &[&str]) -> Result<Found, Fault> {
@@ -282,10 +219,12 @@ impl Tx for SqliteTx<'_> {
         }
         drop(by_id);
         let reserved = Id::of(UNASSIGNED);
+        let mut by_title =
+            self.prepare("SELECT id FROM prompts WHERE title = ?1 AND id <> ?2 ORDER BY created_at, id LIMIT 1")?;
         for title in titles {
-            let sql = "SELECT id FROM prompts WHERE title = ?1 AND id <> ?2 ORDER BY created_at, id LIMIT 1";
-            if let Some(id) = self.all(sql, params![title, reserved.as_str()], |row| uuid(row, 0))?.pop() {
-                found.texts.insert((*title).to_owned(), id);
+            let mut rows = by_title.query(params![title, reserved.as_str()]).map_err(fault)?;
+            if let Some(row) = rows.next().map_err(fault)? {
+                found.texts.insert((*title).to_owned(), uuid(row, 0)?);
             }
         }
         Ok(found)
@@ -300,10 +239,11 @@ impl Tx for SqliteTx<'_> {
             }
         }
         drop(by_id);
+        let mut by_email = self.prepare("SELECT id FROM profiles WHERE email = ?1 ORDER BY id LIMIT 1")?;
         for email in emails {
-            let sql = "SELECT id FROM profiles WHERE email = ?1 ORDER BY id LIMIT 1";
-            if let Some(id) = self.all(sql, [email], |row| uuid(row, 0))?.pop() {
-                found.texts.insert((*email).to_owned(), id);
+            let mut rows = by_email.query([email]).map_err(fault)?;
+            if let Some(row) = rows.next().map_err(fault)? {
+                found.texts.insert((*email).to_owned(), uuid(row, 0)?);
             }
         }
         Ok(found)
@@ -314,41 +254,6 @@ impl Tx for SqliteTx<'_> {
             "INSERT INTO prompts (id, title) VALUES (?1, 'unassigned') ON CONFLICT DO NOTHING",
             [Id::of(UNASSIGNED).as_str()],
         )?;
-        Ok(())
-    }
-
-    async fn put_rows(&mut self, rows: &[Resolved]) -> Result<(), Fault> {
-        let mut statement = self.prepare(
-            "INSERT INTO prompt_traces
-                 (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
-                  created_at, user_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-             ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = excluded.prompt_id, session_id = excluded.session_id,
-                 execution_time_ms = excluded.execution_time_ms, tokens_used = excluded.tokens_used, model = excluded.model,
-                 status = excluded.status, error = excluded.error, metadata = excluded.metadata,
-                 created_at = excluded.created_at, user_id = excluded.user_id",
-        )?;
-        for Resolved { row, prompt, user, metadata } in rows {
-            let Tokens { prompt: input, completion, total } = row.tokens;
-            let session = row.session_id.map(Id::of);
-            let user = user.map(Id::of);
-            statement
-                .execute(params![
-                    Id::of(row.id).as_str(),
-                    Id::of(*prompt).as_str(),
-                    row.trace_id.to_string(),
-                    session.as_ref().map(Id::as_str),
-                    row.execution_time_ms,
-                    format!(r#"{{"prompt":{input},"completion":{completion},"total":{total}}}"#),
-                    without_nul(&row.model),
-                    row.status.as_str(),
-                    row.error.as_deref().map(without_nul),
-                    metadata,
-                    Moment::from(row.created_at).to_string(),
-                    user.as_ref().map(Id::as_str),
-                ])
-                .map_err(fault)?;
-        }
         Ok(())
     }
 
@@ -507,31 +412,18 @@ impl Tx for SqliteTx<'_> {
     }
 
     async fn settle(&mut self, since: Moment, limit: u32) -> Result<u64, Fault> {
+        // Of a minute that is not over, no state is old enough: a minute counts as touched at its start.
+        let minute = (since.micros().saturating_add(MICROS_PER_MINUTE - 1)).div_euclid(MICROS_PER_MINUTE);
         let gone = self.execute(
-            "DELETE FROM emberd_trace_state WHERE rowid IN (
-                 SELECT rowid FROM emberd_trace_state WHERE touched_at < ?1 AND NOT waiting ORDER BY touched_at LIMIT ?2)",
-            params![since.to_string(), limit],
+            "DELETE FROM emberd_trace_state WHERE no IN (
+                 SELECT no FROM emberd_trace_state WHERE touched_minute < ?1 AND NOT waiting ORDER BY touched_minute LIMIT ?2)",
+            params![minute, limit],
         )?;
         Ok(gone as u64)
     }
 
     async fn unjoined(&mut self, after: &str, limit: u32) -> Result<Vec<String>, Fault> {
-        // From name to name, a look into the index each, however many rows have it.
-        let mut statement = self.prepare(
-            "SELECT substr(metadata ->> '$.prompt_ref', 1, 100) FROM prompt_traces INDEXED BY idx_traces_prompt_ref
-             WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> '$.prompt_ref') IS NOT NULL
-                 AND substr(metadata ->> '$.prompt_ref', 1, 100) > ?1
-             ORDER BY substr(metadata ->> '$.prompt_ref', 1, 100) LIMIT 1",
-        )?;
-        let mut names: Vec<String> = Vec::new();
-        while names.len() < limit as usize {
-            let after = names.last().map_or(after, String::as_str);
-            match statement.query_row([after], |row| row.get(0)).optional().map_err(fault)? {
-                Some(name) => names.push(name),
-                None => break,
-            }
-        }
-        Ok(names)
+        self.unjoined_names(after, limit)
     }
 
     async fn titles_like(&mut self, names: &[&str]) -> Result<Vec<String>, Fault> {
@@ -546,18 +438,7 @@ impl Tx for SqliteTx<'_> {
     async fn unjoined_of(&mut self, names: &[&str], limit: u32) -> Result<Vec<TraceId>, Fault> {
         let mut traces = Vec::new();
         for name in names {
-            let left = limit.saturating_sub(traces.len() as u32);
-            let ids = self.all(
-                "SELECT phoenix_trace_id FROM prompt_traces INDEXED BY idx_traces_prompt_ref
-                 WHERE prompt_id = '00000000-0000-0000-0000-000000000000' AND (metadata ->> '$.prompt_ref') IS NOT NULL
-                     AND substr(metadata ->> '$.prompt_ref', 1, 100) = substr(?1, 1, 100)
-                     AND (metadata ->> '$.prompt_ref') = ?1
-                 LIMIT ?2",
-                params![name, left],
-                |row| row.get::<_, String>(0).map_err(fault),
-            )?;
-            // A row that someone else wrote may have any text for a trace id: it is not emberd's to move.
-            traces.extend(ids.iter().filter_map(|id| id.parse::<TraceId>().ok()));
+            traces.extend(self.unjoined_by(name, (limit as usize).saturating_sub(traces.len()))?);
         }
         Ok(traces)
     }
@@ -579,11 +460,7 @@ impl Tx for SqliteTx<'_> {
     }
 
     async fn move_rows(&mut self, moves: &[(TraceId, Uuid)]) -> Result<(), Fault> {
-        let mut statement = self.prepare("UPDATE prompt_traces SET prompt_id = ?2 WHERE phoenix_trace_id = ?1")?;
-        for (trace, prompt) in moves {
-            statement.execute(params![trace.to_string(), Id::of(*prompt).as_str()]).map_err(fault)?;
-        }
-        Ok(())
+        self.move_all(moves)
     }
 
     async fn owns_prompts(&mut self) -> Result<bool, Fault> {

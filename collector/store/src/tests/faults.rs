@@ -43,11 +43,11 @@ async fn a_stale_version_writes_nothing(mut db: Db) {
     impl Work for Stale {
         type Done = ();
         async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
-            let mut states = tx.states(&[trace_id(1)], false).await?;
+            let mut states = tx.known(&[trace_id(1)], false).await?.states;
             states[0].state.clear();
             for version in [0, 1, 3] {
                 states[0].version = version;
-                assert!(matches!(tx.put_states(&states).await, Err(Fault::Contended { .. })), "version {version}");
+                assert!(matches!(tx.put(&states, &[]).await, Err(Fault::Contended { .. })), "version {version}");
             }
             Ok(())
         }
@@ -72,10 +72,10 @@ fn a_writer_that_was_overtaken_does_its_work_again() {
             if attempt > 0 {
                 return self.ours.run(tx, attempt).await;
             }
-            let mut states = tx.states(&[trace_id(1)], false).await?;
+            let mut states = tx.known(&[trace_id(1)], false).await?.states;
             self.store.record(self.theirs.clone()).await.unwrap();
             states[0].version += 1;
-            tx.put_states(&states).await?;
+            tx.put(&states, &[]).await?;
             Ok(Recorded::default())
         }
     }

@@ -54,7 +54,8 @@ async fn up_down_up(db: &Db) {
     assert!(matches!(db.store.check_schema().await, Err(MigrateError::Older { applied: 0, .. })));
 
     let up = db.store.migrate_up().await.unwrap();
-    assert_eq!(up.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    let all: Vec<i64> = if db.is_sqlite() { (1..=7).collect() } else { (1..=6).collect() };
+    assert_eq!(up.iter().map(|step| step.version).collect::<Vec<_>>(), all);
     db.store.check_schema().await.unwrap();
     assert_eq!(db.store.migrate_up().await.unwrap(), []);
     let first = everything(db).await;
@@ -62,10 +63,10 @@ async fn up_down_up(db: &Db) {
     let down = db.store.migrate_down(3).await.unwrap();
     assert_eq!(
         down.iter().map(|step| (step.version, step.applied)).collect::<Vec<_>>(),
-        [(6, false), (5, false), (4, false)]
+        all[3..].iter().rev().map(|version| (*version, false)).collect::<Vec<_>>()
     );
     match db.store.check_schema().await {
-        Err(MigrateError::Older { applied: 3, needed: 6 }) => {}
+        Err(MigrateError::Older { applied: 3, needed }) if needed == all[all.len() - 1] => {}
         other => panic!("{other:?}"),
     }
     assert!(matches!(db.store.migrate_down(77).await, Err(MigrateError::NoSuchStep { version: 77 })));
@@ -193,7 +194,7 @@ async fn a_failed_step_is_rolled_back(db: Db) {
     }
     db.sql(&format!("DROP TABLE {table}")).await.unwrap();
     assert_eq!(everything(&db).await, before);
-    assert_eq!(db.store.migrate_up().await.unwrap().len(), 4);
+    assert_eq!(db.store.migrate_up().await.unwrap().len(), if db.is_sqlite() { 5 } else { 4 });
 }
 
 super::on_both!(a_newer_schema_is_left_alone, a_changed_step_is_noticed, a_failed_step_is_rolled_back);
