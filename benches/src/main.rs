@@ -36,8 +36,8 @@ enum Bench {
     Walk,
     /// The fold of spans into trace states and rows, beside prost's decode
     Fold,
-    /// The recorder's transaction on SQLite and PostgreSQL, beside bare inserts of the same rows
-    Recorder,
+    /// The recorder's transaction on SQLite and PostgreSQL, beside plain inserts of the same rows
+    Recorder(recorder::Options),
     /// The real binary under load, beside a bare server that discards, and peers where EMBERD_PEERS names a folder of them
     Intake(intake::Options),
     /// How the cost grows: connections, spans a request, bytes a span, size of the log, prompts, pace
@@ -61,14 +61,14 @@ fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Walk => walk::run(),
         Bench::Fold => fold::run(),
-        Bench::Recorder => recorder::run()?,
+        Bench::Recorder(options) => recorder::run(&options)?,
         Bench::Intake(options) => intake::run(&options)?,
         Bench::Growth(options) => growth::run(&options)?,
         Bench::Endure(options) => endure::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();
-            recorder::run()?;
+            recorder::run(&recorder::Options::default())?;
             intake::run(&options)?;
             growth::run(&growth::Options::default())?;
             endure::run(&endure::Options::default())?;

@@ -141,18 +141,6 @@ fn the_root(state: &TraceState) -> Option<Facts<'_>> {
     Facts::decode(facts)
 }
 
-/// The key of a trace's row.
-fn row_id(trace: TraceId) -> Uuid {
-    const BEFORE: &[u8] = b"urn:emberd:trace:";
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut name = [0; BEFORE.len() + 32];
-    name[..BEFORE.len()].copy_from_slice(BEFORE);
-    for (pair, byte) in name[BEFORE.len()..].as_chunks_mut::<2>().0.iter_mut().zip(trace.0) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    }
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, &name)
-}
-
 /// How the spans name the prompt: a span's word counts before that of any resource.
 fn prompt(state: &TraceState) -> Option<&str> {
     state.word(Text::PromptRef).or_else(|| state.word(Text::ResourcePrompt))

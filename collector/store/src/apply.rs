@@ -35,6 +35,42 @@ impl Work for Recording {
     const CHECKED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
+        let mut deltas = Deltas::default();
+        let recorded = self.apply(tx, attempt, &mut deltas).await?;
+        deltas.write(tx, &self.writer).await?;
+        Ok(recorded)
+    }
+}
+
+/// Stretches of one log, each from where the one before ends, in one transaction: what they do to a rollup is written once.
+pub(crate) struct Recordings(pub(crate) Vec<Recording>);
+
+impl Work for Recordings {
+    type Done = Recorded;
+    const CHECKED: bool = true;
+
+    async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
+        let mut all = Recorded { retries: attempt, ..Recorded::default() };
+        let mut deltas = Deltas::default();
+        for recording in &self.0 {
+            all.add(&recording.apply(tx, attempt, &mut deltas).await?);
+        }
+        if let Some(first) = self.0.first() {
+            deltas.write(tx, &first.writer).await?;
+        }
+        Ok(all)
+    }
+}
+
+/// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.
+struct Changed<'a> {
+    stored: Stored,
+    state: Cow<'a, TraceState>,
+}
+
+impl Recording {
+    /// All that it does but what it adds to the rollups.
+    async fn apply<T: Tx>(&self, tx: &mut T, attempt: u32, deltas: &mut Deltas) -> Result<Recorded, Fault> {
         tx.own(&self.writer).await?;
         if attempt > 0 {
             tx.reserve_prompt().await?;
@@ -45,13 +81,11 @@ impl Work for Recording {
             return Err(Fault::Cursor { expected: self.from, found });
         }
         let mut recorded = Recorded { retries: attempt, tally: self.booked.clone(), ..Recorded::default() };
-        let mut deltas = Deltas::default();
         let traces: Vec<TraceId> = self.states.keys().copied().collect();
         for traces in traces.chunks(CHUNK) {
             let changed = self.merged(tx, traces, attempt > 0, now, &mut recorded).await?;
-            recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), &mut deltas).await?;
+            recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), deltas).await?;
         }
-        deltas.write(tx, &self.writer).await?;
         let is_written = match &self.booking {
             Booking::Write => true,
             Booking::Tell => false,
@@ -69,15 +103,7 @@ impl Work for Recording {
         }
         Ok(recorded)
     }
-}
 
-/// A trace that changed: its state as it shall be stored (`version` still that of the load, bytes not yet written) and decoded.
-struct Changed<'a> {
-    stored: Stored,
-    state: Cow<'a, TraceState>,
-}
-
-impl Recording {
     /// These of the recording's traces joined with what is stored of them, without those that say nothing new or come too late.
     async fn merged<T: Tx>(
         &self,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_model::cost::Prices;
-use emberd_model::ledger::{Origins, Tally};
+use emberd_model::ledger::{Fate, Origins, Tally};
 use emberd_model::trace::TraceState;
 use emberd_model::{Offset, TraceId, UnixNanos};
 
@@ -91,6 +91,30 @@ pub struct Recorded {
     pub rows: u64,
     /// How often the transaction was tried again, as another writer had touched one of its traces.
     pub retries: u32,
+}
+
+impl Recording {
+    /// Every account that its tally will have, as if all of its spans were new: what comes after it finds these places taken.
+    #[must_use]
+    pub fn at_most(&self) -> Tally {
+        let mut tally = self.booked.clone();
+        for trace in self.states.keys() {
+            self.origins.book(*trace, u64::MAX, &Fate::Duplicate, &mut tally);
+        }
+        tally
+    }
+}
+
+impl Recorded {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.tally.merge(&other.tally);
+        self.new += other.new;
+        self.merged += other.merged;
+        self.unchanged += other.unchanged;
+        self.late += other.late;
+        self.unreadable += other.unreadable;
+        self.rows += other.rows;
+    }
 }
 
 /// Writes the rows of traces whose root did not come in time.

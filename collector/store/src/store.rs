@@ -8,6 +8,7 @@ use emberd_model::{Offset, UnixNanos};
 use uuid::Uuid;
 
 use crate::Moment;
+use crate::apply::Recordings;
 use crate::config::{Config, Target};
 use crate::error::{ConnectError, CreatePromptError, Error, MigrateError, RecordError};
 use crate::fault::Fault;
@@ -140,6 +141,12 @@ impl Store {
     /// Applies a recording in one transaction: states, rows, rollups and cursor.
     pub async fn record(&self, recording: Recording) -> Result<Recorded, RecordError> {
         Ok(self.run(recording).await?)
+    }
+
+    /// Applies several recordings of one log, each from where the one before ends, in one transaction: many at once cost far less
+    /// than one by one, for a page is written once for all of them.
+    pub async fn record_all(&self, recordings: Vec<Recording>) -> Result<Recorded, RecordError> {
+        Ok(self.run(Recordings(recordings)).await?)
     }
 
     /// Writes rows for traces that deserve one and whose root did not come in time. A root that comes later corrects them.

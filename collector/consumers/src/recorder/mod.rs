@@ -2,7 +2,8 @@
 //!
 //! Promise: every batch is recorded exactly once, in one transaction with the cursor, however often it fails on the way; a batch is never
 //! skipped, a trace that the database refuses goes into quarantine alone. What is recorded shows in the aggregates within a second.
-//! Shape:   micro-batches that grow with the load: a lone trace hardly waits, a backlog fills a transaction (`gather`).
+//! Shape:   transactions that grow with the load: a lone trace hardly waits, a backlog fills a transaction with stretches of the log
+//!          (`gather`). Stretches that fail together are recorded one by one; one that fails alone is halved (`aside`).
 //! Not here: what spans mean (`model::trace`), the transaction (`emberd-store`), who runs it (the wiring).
 //! Kept by:  `tests`, `daemon/tests/it/kill.rs`.
 
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Progress;
 use crate::quarantine::Quarantine;
 use backoff::Backoff;
-use gather::{BATCH_BYTES_MAX, fill};
+use gather::{BATCH_BYTES_MAX, Load, fill, is_load};
 use upkeep::Upkeep;
 
 /// The consumer's name: in the ledger, in quarantine, and of its cursor in the database.
@@ -73,6 +74,8 @@ pub struct Recorder {
     /// Called with each cursor that is durable.
     passed: Box<dyn Fn(Offset) + Send + Sync>,
     cursor: Offset,
+    /// So many stretches are recorded one by one, for together they failed.
+    alone: usize,
     upkeep: Upkeep,
 }
 
@@ -96,7 +99,7 @@ impl Recorder {
         passed: impl Fn(Offset) + Send + Sync + 'static,
     ) -> Self {
         let (cursor, passed) = (reader.position(), Box::new(passed));
-        Self { config, reader, store, quarantine, clock, progress, passed, cursor, upkeep: Upkeep::default() }
+        Self { config, reader, store, quarantine, clock, progress, passed, cursor, alone: 0, upkeep: Upkeep::default() }
     }
 
     /// Records until the log is sealed and read to its end, or until `stop`: then it finishes what it has in hand.
@@ -111,14 +114,11 @@ impl Recorder {
                 () = stop.cancelled() => break,
                 first = self.reader.next(BATCH_BYTES_MAX) => match first {
                     Ok(first) if first.is_empty() => break,
-                    Ok(first) => {
-                        let batches = fill(first, &mut *self.reader, &stop).await;
-                        match self.record(batches, &stop).await? {
-                            Tried::Done => self.upkeep.recorded(),
-                            Tried::Moved => {}
-                            Tried::Stopped => break,
-                        }
-                    }
+                    Ok(first) => match self.take(first, &stop).await? {
+                        Tried::Done => self.upkeep.recorded(),
+                        Tried::Moved => {}
+                        Tried::Stopped => break,
+                    },
                     Err(error) => self.missed(&error).await,
                 },
                 () = tokio::time::sleep_until(due) => {}
@@ -195,7 +195,42 @@ impl Recorder {
         }
     }
 
-    /// Records a micro-batch, as often as it takes.
+    /// Records what follows `first`: a stretch alone while little comes; under load several, in one transaction.
+    async fn take(&mut self, first: Vec<Batch>, stop: &CancellationToken) -> Result<Tried, Error> {
+        let mut load = Load::begin();
+        let batches = fill(first, &mut *self.reader, stop).await;
+        if self.alone > 0 || !is_load(&batches) {
+            self.alone = self.alone.saturating_sub(1);
+            return self.record(batches, stop).await;
+        }
+        let (mut book, mut cursor, mut stretches) = (self.progress.book(), self.cursor, Vec::new());
+        let mut next = Some(batches);
+        while let Some(batches) = next {
+            let Some(to) = batches.last().map(Batch::end) else { break };
+            let batches = Arc::new(batches);
+            let folded = self.fold(&batches).await?;
+            drop(batches);
+            let recording = Recording { from: cursor, ..self.recording_after(&book, folded, to, Booking::Write) };
+            book.book(to, &recording.at_most());
+            stretches.push(recording);
+            cursor = to;
+            next = load.more(&mut *self.reader, stop).await;
+        }
+        let taken = stretches.len();
+        match self.store.record_all(stretches).await {
+            Ok(done) => Ok(self.recorded(cursor, &done)),
+            Err(RecordError::CursorConflict { found, .. }) => self.follow(found).await,
+            Err(error) => {
+                // Read again and recorded one by one, where each has its own way out.
+                self.failed("database", &error);
+                self.alone = taken;
+                self.reader.seek(self.cursor);
+                Ok(Tried::Moved)
+            }
+        }
+    }
+
+    /// Records a stretch, as often as it takes.
     async fn record(&mut self, batches: Vec<Batch>, stop: &CancellationToken) -> Result<Tried, Error> {
         let Some(to) = batches.last().map(Batch::end) else { return Ok(Tried::Done) };
         let batches = Arc::new(batches);
@@ -259,8 +294,13 @@ impl Recorder {
 
     /// What a stretch comes to, ready to be recorded: its accounts are those that the book has.
     fn recording(&self, folded: Folded, to: Offset, booking: Booking) -> Recording {
+        self.recording_after(&self.progress.book(), folded, to, booking)
+    }
+
+    /// The same, where the book will be `book` by then.
+    fn recording_after(&self, book: &Book, folded: Folded, to: Offset, booking: Booking) -> Recording {
         let Folded { states, mut origins } = folded;
-        origins.settle(&self.progress.book());
+        origins.settle(book);
         let mut booked = Tally::default();
         origins.book_strays(&Fate::Lost(Reason::new("unreadable")), &mut booked);
         Recording {
