@@ -32,7 +32,7 @@ const CHUNK: usize = 1_000;
 
 impl Work for Recording {
     type Done = Recorded;
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
         let mut deltas = Deltas::default();
@@ -47,7 +47,7 @@ pub(crate) struct Recordings(pub(crate) Vec<Recording>);
 
 impl Work for Recordings {
     type Done = Recorded;
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
         let mut all = Recorded { retries: attempt, ..Recorded::default() };
@@ -169,7 +169,7 @@ impl Recording {
 
 impl Work for Rootless {
     type Done = RootlessDone;
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<RootlessDone, Fault> {
         tx.own(&self.writer).await?;

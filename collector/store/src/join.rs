@@ -30,7 +30,7 @@ pub(crate) struct Join {
 impl Work for Join {
     /// And where the next pass goes on.
     type Done = (Joined, String);
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(Joined, String), Fault> {
         let names = tx.unjoined(&self.after, NAMES).await?;

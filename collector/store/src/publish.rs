@@ -30,7 +30,7 @@ pub(crate) struct Publish {
 
 impl Work for Publish {
     type Done = Published;
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Published, Fault> {
         if !tx.publisher().await? {

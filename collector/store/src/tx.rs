@@ -154,7 +154,7 @@ pub(crate) trait Work: Send + Sync + 'static {
 
     /// Whether it writes only what emberd itself made, and only beside what it has just looked up: then a database that can leave
     /// the checks of single rows out does so.
-    const CHECKED: bool = false;
+    const TRUSTED: bool = false;
 
     /// `attempt` counts from 0.
     fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> impl Future<Output = Result<Self::Done, Fault>> + Send;

@@ -125,7 +125,7 @@ pub(crate) struct Settle {
 
 impl Work for Settle {
     type Done = Settled;
-    const CHECKED: bool = true;
+    const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Settled, Fault> {
         let traces = tx.settle(self.since, SETTLE_LIMIT).await?;

@@ -17,9 +17,9 @@ pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// As much as this in a stretch, and more may be coming: some thousand spans a second.
 const LOAD_BYTES: usize = 256 << 10;
 /// How long stretches are added: with recording and publishing as long again, a dashboard is two seconds behind at most.
-const GROW: Duration = Duration::from_millis(400);
-/// Some five thousand traces of ten spans: beyond that nothing is gained (docs/decisions/0004-store.md).
-const STRETCHES_MAX: usize = 10;
+const GROW: Duration = Duration::from_millis(300);
+/// Some four thousand traces of ten spans: beyond that little is gained (docs/decisions/0004-store.md).
+const STRETCHES_MAX: usize = 8;
 
 /// Whether so much came that more is worth waiting for.
 pub(super) fn is_load(batches: &[Batch]) -> bool {

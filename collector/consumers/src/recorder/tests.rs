@@ -392,6 +392,60 @@ fn a_refused_trace_goes_aside_alone() {
     });
 }
 
+/// Under load many stretches go in one transaction. A trace that the database refuses among them still goes aside alone, and what was
+/// taken together is in the book as if it had been taken one by one.
+#[test]
+fn a_backlog_is_taken_together_and_a_refused_trace_in_it_goes_aside_alone() {
+    on_both(async |room| {
+        let bad = trace_id(200);
+        room.sql(
+            &format!(
+                "CREATE TRIGGER poison BEFORE INSERT ON prompt_traces \
+                 WHEN NEW.phoenix_trace_id = '{bad}' BEGIN SELECT RAISE(ABORT, 'poison'); END"
+            ),
+            &format!(
+                "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF NEW.phoenix_trace_id = '{bad}' THEN RAISE data_exception USING MESSAGE = 'poison'; END IF; \
+                 RETURN NEW; END $$; \
+                 CREATE TRIGGER poison BEFORE INSERT ON prompt_traces FOR EACH ROW EXECUTE FUNCTION poison()"
+            ),
+        )
+        .await;
+        // Three stretches and a part of one; every trace has a span in the first half and one in the second.
+        let long = "x".repeat(BATCH_BYTES_MAX * 7 / 2 / 400);
+        for part in 0..2 {
+            for n in 0..200 {
+                let mut span = trace(n + 50)[part].clone();
+                span.attributes.push(text("note", &long));
+                room.append(&[span]).await;
+            }
+        }
+        let running = room.start();
+        room.all_seen(&running).await;
+        assert_eq!(room.table().await, expected((50..250).filter(|n| *n != 200)));
+        let items = room.quarantine.list(Some(NAME)).unwrap();
+        assert_eq!(items.iter().map(|item| item.spans).sum::<u64>(), 2, "{items:?}");
+        let book = running.progress.book();
+        assert_eq!(["done", "quarantined"].map(|word| book.total(word)), [398, 2], "{book:?}");
+        assert!(book.is_balanced(), "{book:?}");
+
+        // Without it in the way, a backlog goes through at the first try.
+        running.stopped().await;
+        for n in 300..500 {
+            let mut spans = trace(n);
+            spans[0].attributes.push(text("note", &"y".repeat(BATCH_BYTES_MAX * 5 / 2 / 200)));
+            room.append(&spans).await;
+        }
+        let running = room.start();
+        room.all_seen(&running).await;
+        assert_eq!(running.progress.failing(), None);
+        assert_eq!(room.table().await, expected((50..250).filter(|n| *n != 200).chain(300..500)));
+        let book = running.progress.book();
+        assert_eq!(room.store.book(NAME, &Room::config().writer).await.unwrap(), Some(book));
+        running.stopped().await;
+    });
+}
+
 /// A quarantined trace that the database takes by now is recorded when someone says so, and booked once; one that it still refuses stays,
 /// and one that is given up is counted as shed.
 #[test]
