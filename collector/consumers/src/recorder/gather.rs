@@ -18,8 +18,8 @@ pub(super) const BATCH_BYTES_MAX: usize = 8 << 20;
 const LOAD_BYTES: usize = 256 << 10;
 /// How long stretches are added: with recording and publishing as long again, a dashboard is two seconds behind at most.
 const GROW: Duration = Duration::from_millis(300);
-/// Some four thousand traces of ten spans: beyond that little is gained (docs/decisions/0004-store.md).
-const STRETCHES_MAX: usize = 8;
+/// Some two and a half thousand traces of ten spans: more would take more memory than it saves time (docs/decisions/0004-store.md).
+const STRETCHES_MAX: usize = 5;
 
 /// Whether so much came that more is worth waiting for.
 pub(super) fn is_load(batches: &[Batch]) -> bool {
