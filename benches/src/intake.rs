@@ -3,10 +3,13 @@
 //!
 //! "cpu/span" counts the server from its start to an empty backlog over all spans acknowledged, so that work put off counts too.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use emberd_store::{Config, Store};
 use serde_json::Value;
 
 use crate::peers::Peer;
@@ -36,6 +39,8 @@ impl Default for Options {
 enum Case {
     Floor,
     Emberd(&'static str, How),
+    /// The whole way, into a database that has so many traces already.
+    Onto(&'static str, u64),
     Peer(Peer),
 }
 
@@ -48,6 +53,7 @@ impl Case {
             Self::Emberd("intake, durable", How::DURABLE),
             Self::Emberd("durable + forwarded", how("sync", false, true)),
             Self::Emberd("durable + forwarded + recorded (SQLite)", How::WHOLE),
+            Self::Onto("durable + forwarded + recorded onto 2,000,000 traces", 2_000_000),
         ];
         all.extend(Peer::installed().into_iter().map(Self::Peer));
         all
@@ -56,7 +62,7 @@ impl Case {
     fn name(&self) -> &str {
         match self {
             Self::Floor => "bare server (discards)",
-            Self::Emberd(name, _) => name,
+            Self::Emberd(name, _) | Self::Onto(name, _) => name,
             Self::Peer(peer) => peer.name,
         }
     }
@@ -126,6 +132,10 @@ fn one(case: &Case, programs: &Programs, seconds: f64) -> anyhow::Result<Run> {
             let sink = how.forward.then(|| programs.sink()).transpose()?;
             (programs.emberd(*how, dir.path())?, sink)
         }
+        Case::Onto(_, rows) => {
+            filled(&dir.path().join("emberd.db"), *rows)?;
+            (programs.emberd(How::WHOLE, dir.path())?, Some(programs.sink()?))
+        }
         Case::Peer(peer) => {
             let sink = peer.forwards.then(|| programs.sink()).transpose()?;
             (peer.start(dir.path())?, sink)
@@ -144,6 +154,7 @@ fn one(case: &Case, programs: &Programs, seconds: f64) -> anyhow::Result<Run> {
     let acked = report["spans_acked_total"].as_f64().context("no spans_acked_total")?;
     match case {
         Case::Emberd(_, how) => how.drained(acked as u64)?,
+        Case::Onto(..) => How::WHOLE.drained(acked as u64)?,
         Case::Peer(peer) => peer.drained(&server)?,
         Case::Floor => {}
     }
@@ -154,4 +165,26 @@ fn one(case: &Case, programs: &Programs, seconds: f64) -> anyhow::Result<Run> {
         p99_ms: report["latency_ms"]["p99"].as_f64().unwrap_or(f64::NAN),
         peak_rss_mib: server.peak_rss_mib(),
     })
+}
+
+/// A database with emberd's tables and so many traces. They are made once; each run gets a copy.
+fn filled(file: &Path, rows: u64) -> anyhow::Result<()> {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    if MADE.get().is_none() {
+        eprintln!("making {rows} traces");
+        let dir = data()?;
+        let config = Config { url: "sqlite".into(), max_connections: 2, data_dir: dir.path().into() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let store = Store::connect(config).await?;
+            store.migrate_up().await?;
+            store.close().await;
+            anyhow::Ok(())
+        })?;
+        crate::recorder::bulk::sqlite(&dir.path().join("emberd.db"), rows)?;
+        let _ = MADE.set(dir);
+    }
+    let made = MADE.get().context("the database was not made")?;
+    std::fs::copy(made.path().join("emberd.db"), file)?;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! of as many as the recorder's, and one by one. What the recorder does above it: load and merge states, make the rows, move rollups
 //! and the cursor, and keep the indexes that readers want. `--rows` puts so many rows there beforehand.
 
-mod bulk;
+pub(crate) mod bulk;
 mod meter;
 mod plain;
 

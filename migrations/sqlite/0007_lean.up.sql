@@ -1,5 +1,6 @@
 -- Fewer B-trees with random keys. A row of prompt_traces has a number (emberd_no, which no VACUUM changes); its state has the same, so
--- the one index over trace ids finds both. id is the trace id written as a UUID: computed, not stored.
+-- the one index over trace ids finds both. id is the trace id written as a UUID, so that it needs no index of its own either: who looks for
+-- an id looks for that trace.
 
 DROP INDEX idx_traces_prompt_id;
 DROP INDEX idx_traces_session_id;
@@ -7,8 +8,7 @@ DROP INDEX idx_traces_created_at;
 DROP INDEX idx_traces_prompt_ref;
 ALTER TABLE prompt_traces RENAME TO emberd_old_traces;
 CREATE TABLE prompt_traces (
-    id TEXT NOT NULL GENERATED ALWAYS AS (substr(phoenix_trace_id, 1, 8) || '-' || substr(phoenix_trace_id, 9, 4) || '-'
-        || substr(phoenix_trace_id, 13, 4) || '-' || substr(phoenix_trace_id, 17, 4) || '-' || substr(phoenix_trace_id, 21)) VIRTUAL,
+    id TEXT NOT NULL,
     prompt_id TEXT NOT NULL REFERENCES prompts (id) ON DELETE CASCADE,
     phoenix_trace_id TEXT NOT NULL UNIQUE,
     session_id TEXT,
@@ -22,9 +22,11 @@ CREATE TABLE prompt_traces (
     user_id TEXT REFERENCES profiles (id) ON DELETE SET NULL,
     emberd_no INTEGER PRIMARY KEY
 ) STRICT;
-INSERT INTO prompt_traces (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
+INSERT INTO prompt_traces (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
     created_at, user_id)
-SELECT prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id
+SELECT substr(phoenix_trace_id, 1, 8) || '-' || substr(phoenix_trace_id, 9, 4) || '-' || substr(phoenix_trace_id, 13, 4) || '-'
+        || substr(phoenix_trace_id, 17, 4) || '-' || substr(phoenix_trace_id, 21),
+    prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id
 FROM emberd_old_traces ORDER BY rowid;
 DROP TABLE emberd_old_traces;
 CREATE INDEX idx_traces_prompt_id ON prompt_traces (prompt_id, created_at DESC, phoenix_trace_id DESC);

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 /// Some 500 bytes, as a row's metadata usually is.
 const METADATA: &str = r#"{"service":"bench","environment":"before","provider":"openai","models":[{"model":"gpt-4o-mini","calls":3,"tokens":1200},{"model":"gpt-4o-2024-11-20","calls":3,"tokens":1300},{"model":"claude-sonnet-4-5","calls":3,"tokens":1250}],"llm_calls":9,"llm_time_ms":8123,"spans":10,"session_id":"session-of-before","user_id":"user-of-before","input":"cite every claim with its source and say plainly when nothing was found about that topic","output":"nothing was found"}"#;
 
-pub(super) fn sqlite(file: &Path, rows: u64) -> anyhow::Result<()> {
+pub(crate) fn sqlite(file: &Path, rows: u64) -> anyhow::Result<()> {
     let db = rusqlite::Connection::open(file)?;
     db.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN")?;
     let indexes: Vec<(String, String)> = db
@@ -19,8 +19,8 @@ pub(super) fn sqlite(file: &Path, rows: u64) -> anyhow::Result<()> {
     }
     db.execute(
         "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
-         INSERT INTO prompt_traces (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, metadata, created_at)
-         SELECT '00000000-0000-0000-0000-000000000000',
+         INSERT INTO prompt_traces (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, metadata, created_at)
+         SELECT printf('%08x-0000-4000-8000-%012x', i, i), '00000000-0000-0000-0000-000000000000',
              printf('%08x', i * (4294967295 / ?1)) || lower(hex(randomblob(12))),
              printf('%08x-0000-4000-8000-%012x', (i * 2654435761) & 4294967295, i % 100000),
              1 + i % 5000, '{\"prompt\":1800,\"completion\":1950,\"total\":3750}', 'gpt-4o-mini', 'success', ?2,

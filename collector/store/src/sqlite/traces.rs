@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use emberd_model::TraceId;
 use emberd_model::row::Tokens;
-use rusqlite::{CachedStatement, OptionalExtension, params};
+use rusqlite::{CachedStatement, OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
 use super::fault::fault;
@@ -190,12 +190,12 @@ impl SqliteTx<'_> {
 }
 
 const INSERT_ROW: &str = "INSERT INTO prompt_traces
-     (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+     (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id, id)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 /// For a trace whose state had no row: someone else may have made one.
 const UPSERT_ROW: &str = "INSERT INTO prompt_traces
-     (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+     (prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id, id)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
      ON CONFLICT (phoenix_trace_id) DO UPDATE SET prompt_id = excluded.prompt_id, session_id = excluded.session_id,
          execution_time_ms = excluded.execution_time_ms, tokens_used = excluded.tokens_used, model = excluded.model,
          status = excluded.status, error = excluded.error, metadata = excluded.metadata,
@@ -243,31 +243,35 @@ impl<'a> Put<'a> {
     fn row(&mut self, tx: &'a SqliteTx<'_>, state: &Stored, resolved: &Resolved) -> Result<i64, Fault> {
         let Resolved { row, prompt, user, metadata, .. } = resolved;
         let Tokens { prompt: input, completion, total } = row.tokens;
-        let (id, trace) = (Id::of(*prompt), Hex::of(row.trace_id));
+        let (id, prompt_id, trace) = (Id::of(row.id), Id::of(*prompt), Hex::of(row.trace_id));
         let (session, user) = (row.session_id.map(Id::of), user.map(Id::of));
         let created = Moment::from(row.created_at).text();
         let tokens = format!(r#"{{"prompt":{input},"completion":{completion},"total":{total}}}"#);
         let (model, error) = (without_nul(&row.model), row.error.as_deref().map(without_nul));
-        let params = params![
-            id.as_str(),
-            trace.as_str(),
-            session.as_ref().map(Id::as_str),
-            row.execution_time_ms,
-            tokens,
-            model,
-            row.status.as_str(),
-            error,
+        let (session, user) = (session.as_ref().map(Id::as_str), user.as_ref().map(Id::as_str));
+        let (id, prompt_id, trace, created) = (id.as_str(), prompt_id.as_str(), trace.as_str(), created.as_str());
+        let status = row.status.as_str();
+        let params: [&dyn ToSql; 12] = [
+            &prompt_id,
+            &trace,
+            &session,
+            &row.execution_time_ms,
+            &tokens,
+            &model,
+            &status,
+            &error,
             metadata,
-            created.as_str(),
-            user.as_ref().map(Id::as_str),
+            &created,
+            &user,
+            &id,
         ];
         let number = if state.place > 0 {
-            prepared(tx, &mut self.update_row, UPDATE_ROW)?.execute(params).map_err(fault)?;
+            prepared(tx, &mut self.update_row, UPDATE_ROW)?.execute(&params[..11]).map_err(fault)?;
             state.place
         } else if state.place < 0 {
-            prepared(tx, &mut self.upsert_row, UPSERT_ROW)?.query_row(params, |row| row.get(0)).map_err(fault)?
+            prepared(tx, &mut self.upsert_row, UPSERT_ROW)?.query_row(&params[..], |row| row.get(0)).map_err(fault)?
         } else {
-            self.insert_row.insert(params).map_err(fault)?
+            self.insert_row.insert(&params[..]).map_err(fault)?
         };
         if let Some(name) = row.prompt_ref.as_deref() {
             let name = without_nul(name);
