@@ -46,7 +46,7 @@ enum Case {
 
 impl Case {
     fn all() -> Vec<Self> {
-        let how = |durability, record, forward| How { durability, record, forward };
+        let how = |durability, record, forward| How { durability, record, forward, ..How::DURABLE };
         let mut all = vec![
             Self::Floor,
             Self::Emberd("intake, page cache only", how("os", false, false)),

@@ -119,6 +119,7 @@ impl Programs {
                 .env("EMBERD_INTAKE_HTTP", "127.0.0.1:0")
                 .env("EMBERD_API_LISTEN", API)
                 .env("EMBERD_LOG_DURABILITY", how.durability)
+                .env("EMBERD_LOG_KEEP", how.keep)
                 .env("EMBERD_RECORDER_ENABLED", how.record.to_string())
                 .env("EMBERD_PHOENIX_VERIFY", "false")
                 .env("EMBERD_PHOENIX_OTLP", forwarding)
@@ -146,11 +147,13 @@ pub(crate) struct How {
     pub(crate) durability: &'static str,
     pub(crate) record: bool,
     pub(crate) forward: bool,
+    /// How long the log keeps what every consumer has passed.
+    pub(crate) keep: &'static str,
 }
 
 impl How {
-    pub(crate) const DURABLE: Self = Self { durability: "sync", record: false, forward: false };
-    pub(crate) const WHOLE: Self = Self { durability: "sync", record: true, forward: true };
+    pub(crate) const DURABLE: Self = Self { durability: "sync", record: false, forward: false, keep: "24h" };
+    pub(crate) const WHOLE: Self = Self { durability: "sync", record: true, forward: true, keep: "24h" };
 
     /// Waits until every consumer has passed all that was acknowledged; that nothing is missing is checked, not assumed.
     pub(crate) fn drained(self, acked: u64) -> anyhow::Result<()> {
