@@ -1,0 +1,1 @@
+//! Two arms over the same examples.

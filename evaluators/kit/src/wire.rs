@@ -1,0 +1,1 @@
+//! The contract in the plugins' protobuf.
