@@ -3,7 +3,7 @@
 //! Promise: pure, without network, clock or randomness; every configuration is typed and validated when it is built; every input is
 //! bounded in bytes, and what would take more than linear time has a documented cap in work, whose excess is the failure `too_large`.
 //! Each module's head names its formula and where it comes from.
-//! Kept by: `tests/builtins.rs`, `tests/properties.rs`, `tests/references.rs` (agreement with the Python packages).
+//! Kept by: `tests/it/builtins.rs`, `tests/it/properties.rs`, `tests/it/references.rs` (agreement with the Python packages).
 //!
 //! - Texts against a reference: [`exact_match`], [`contains`], [`levenshtein`], [`rouge`], [`bleu`].
 //! - Texts alone: [`regex`], [`length`], [`repetition`], [`refusal`], [`pii`], [`toxicity`], [`language`].

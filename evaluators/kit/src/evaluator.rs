@@ -4,7 +4,7 @@
 //! Dropping the stream is cancelling it. [`collect`] makes one outcome of each example whatever the stream does: what did not come is
 //! a failure, what comes twice or for no example is dropped.
 //! Not here: deadlines, rates, budgets, retries (jobs wrap the stream), processes and sandboxes (hosts implement it).
-//! Kept by: `tests/contract.rs`.
+//! Kept by: `tests/it/contract.rs`.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};

@@ -4,7 +4,7 @@
 //! out of the structured answer's own field or not at all. The same example, template and configuration give the same prompt, so that
 //! answers can be cached and a job can be taken up again without paying twice.
 //! Not here: asking the model ([`Model`] is handed in), retries, rates, budgets, prices.
-//! Kept by: `tests/judge.rs`, `tests/properties.rs`.
+//! Kept by: `tests/it/judge.rs`, `tests/it/properties.rs`.
 //!
 //! - [`template`]: what a template says. [`shipped`]: those that come with emberd. [`fence`]: what keeps data data.
 //! - [`answer`]: from a chat completion to a score, or a failure by class.

@@ -15,7 +15,7 @@
 //! Properties: input, output, name, kind, status, error, duration_ms, attributes; and, out of the attributes of OpenInference and
 //! OpenTelemetry: model, finish_reason, prompt_tokens, completion_tokens, total_tokens, cost_usd, tool_call.
 //!
-//! Kept by: `tests/mapping.rs`.
+//! Kept by: `tests/it/mapping.rs`.
 
 use std::borrow::Cow;
 use std::fmt;

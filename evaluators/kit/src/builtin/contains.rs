@@ -24,7 +24,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("case_sensitive", "false", "Upper and lower case of ASCII letters differ."),
         ("require_all", "false", "All words must be there, not only one."),
     ],
-    build: |config, _| Contains::new(read(config)?),
+    build: |config, _| Contains::built(read(config)?),
 };
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ struct Contains {
 }
 
 impl Contains {
-    fn new(mut config: Config) -> Result<Box<dyn Code>, ConfigError> {
+    fn built(mut config: Config) -> Result<Box<dyn Code>, ConfigError> {
         let words = match config.words.take() {
             None => None,
             Some(Words::List(words)) => Some(words),

@@ -52,43 +52,24 @@ impl Code for JsonValid {
         let score = Score::number(ENTRY.name, zero_one(passed), Direction::Maximize).label(true_false(passed));
         Ok(vec![match verdict {
             Ok(()) => score,
-            Err(Not::Json(why)) => score.because(why),
-            Err(Not::Readable(failure)) => return Err(failure),
+            Err(why) => score.because(why),
         }])
     }
 }
 
-enum Not {
-    /// It is no JSON.
-    Json(String),
-    /// It may be, and is too deep to tell.
-    Readable(Failure),
-}
-
 impl JsonValid {
-    fn fits(&self, is_object: bool, is_array: bool) -> Result<(), Not> {
+    fn fits(&self, is_object: bool, is_array: bool) -> Result<(), String> {
         match self.r#type {
-            Type::Object if !is_object => Err(Not::Json("not an object".into())),
-            Type::Array if !is_array => Err(Not::Json("not a list".into())),
+            Type::Object if !is_object => Err("not an object".into()),
+            Type::Array if !is_array => Err("not a list".into()),
             _ => Ok(()),
         }
     }
 }
 
-fn check(text: &str) -> Result<(), Not> {
-    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        Ok(_) => Ok(()),
-        Err(error) if too_deep(&error) => Err(Not::Readable(deep())),
-        Err(error) => Err(Not::Json(error.to_string())),
-    }
-}
-
-fn too_deep(error: &serde_json::Error) -> bool {
-    error.is_syntax() && error.to_string().starts_with("recursion limit")
-}
-
-fn deep() -> Failure {
-    Failure::new(Class::TooLarge, "JSON that is nested deeper than 128")
+/// Skipping a value keeps no tree and does not recurse, so any depth can be told.
+fn check(text: &str) -> Result<(), String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// A field as JSON: a string is read as a JSON text, any other value is what it is.
@@ -101,7 +82,9 @@ pub(super) fn parsed<'a>(fields: Fields<'a>, name: &str) -> Result<Result<Cow<'a
     }
     match serde_json::from_str(&fields.text(name)?) {
         Ok(value) => Ok(Ok(Cow::Owned(value))),
-        Err(error) if too_deep(&error) => Err(deep()),
+        Err(error) if error.to_string().starts_with("recursion limit") => {
+            Err(Failure::new(Class::TooLarge, format!("{name}: JSON that is nested deeper than 128")))
+        }
         Err(error) => Ok(Err(error.to_string())),
     }
 }

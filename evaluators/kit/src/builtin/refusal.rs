@@ -23,7 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("phrases", "[]", "Further phrases, at most 1000; ASCII case does not count."),
         ("first_bytes", "400", "How far into the output a phrase may begin and end."),
     ],
-    build: |config, _| Refusal::new(read(config)?),
+    build: |config, _| Refusal::built(read(config)?),
 };
 
 const PHRASES: [&str; 30] = [
@@ -86,7 +86,7 @@ fn compile<T: AsRef<[u8]>>(phrases: impl IntoIterator<Item = T>) -> Result<AhoCo
 }
 
 impl Refusal {
-    fn new(config: Config) -> Result<Box<dyn Code>, ConfigError> {
+    fn built(config: Config) -> Result<Box<dyn Code>, ConfigError> {
         if config.phrases.len() > 1000 || config.phrases.iter().any(String::is_empty) {
             return Err(ConfigError::new("phrases: at most 1000, none empty"));
         }

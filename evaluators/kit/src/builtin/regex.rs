@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("case_sensitive", "true", "Upper and lower case differ."),
         ("must_match", "true", "False: it is right when nothing matches."),
     ],
-    build: |config, _| Matches::new(read(config)?),
+    build: |config, _| Matches::built(read(config)?),
 };
 
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ const PATTERN_BYTES_MAX: usize = 4096;
 const COUNTED_BYTES_MAX: usize = 4096;
 
 impl Matches {
-    fn new(config: Config) -> Result<Box<dyn Code>, ConfigError> {
+    fn built(config: Config) -> Result<Box<dyn Code>, ConfigError> {
         if config.pattern.len() > PATTERN_BYTES_MAX {
             return Err(ConfigError::new(format!("pattern: longer than {PATTERN_BYTES_MAX} bytes")));
         }

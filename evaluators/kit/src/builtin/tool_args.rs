@@ -27,7 +27,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("schemas", "", "{tool: JSON Schema}, at most 256 tools."),
         ("unknown", "\"fail\"", "fail or ignore: what a call of a tool without a schema means."),
     ],
-    build: |config, _| ToolArgs::new(read(config)?),
+    build: |config, _| ToolArgs::built(read(config)?),
 };
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ struct ToolArgs {
 }
 
 impl ToolArgs {
-    fn new(config: Config) -> Result<Box<dyn Code>, ConfigError> {
+    fn built(config: Config) -> Result<Box<dyn Code>, ConfigError> {
         if config.schemas.is_empty() || config.schemas.len() > 256 {
             return Err(ConfigError::new("schemas: between 1 and 256 tools"));
         }

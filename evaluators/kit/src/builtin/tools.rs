@@ -66,8 +66,10 @@ struct Sequence {
 enum Order {
     #[default]
     Exact,
-    InOrder,
-    AnyOrder,
+    #[serde(rename = "in_order")]
+    Subsequence,
+    #[serde(rename = "any_order")]
+    SameNames,
     Superset,
 }
 
@@ -130,11 +132,11 @@ impl Code for Sequence {
         let (called, expected) = (calls("tool_calls", &called)?, calls("reference", &expected)?);
         let passed = match self.order {
             Order::Exact => names(&called).eq(names(&expected)),
-            Order::InOrder => {
+            Order::Subsequence => {
                 let mut called = names(&called);
                 names(&expected).all(|wanted| called.any(|name| name == wanted))
             }
-            Order::AnyOrder => tally(&called) == tally(&expected),
+            Order::SameNames => tally(&called) == tally(&expected),
             Order::Superset => {
                 let called = tally(&called);
                 tally(&expected)

@@ -23,7 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
         ("words", "[]", "Further words or phrases, at most 10000."),
         ("shipped", "true", "Use the shipped list too."),
     ],
-    build: |config, _| Toxicity::new(read(config)?),
+    build: |config, _| Toxicity::built(read(config)?),
 };
 
 const SHIPPED: [&str; 34] = [
@@ -81,7 +81,7 @@ struct Toxicity {
 }
 
 impl Toxicity {
-    fn new(config: Config) -> Result<Box<dyn Code>, ConfigError> {
+    fn built(config: Config) -> Result<Box<dyn Code>, ConfigError> {
         let shipped = if config.shipped { &SHIPPED[..] } else { &[] };
         let words: Vec<&str> = shipped.iter().copied().chain(config.words.iter().map(String::as_str)).collect();
         if words.is_empty() || config.words.len() > 10_000 || words.iter().any(|word| word.is_empty()) {

@@ -3,7 +3,7 @@
 //! Promise: the verdict is the value of `label` (or `score`) of the one JSON object that the message's whole content is. Text around it, a
 //! second object, another or a missing key, a label that was not offered, a number out of range: `parse`, never a guess. A refusal is
 //! `refusal`, an answer cut off at its limit `truncated`, one withheld `content_filter`. What was used up is told in each case.
-//! Kept by: `tests/judge.rs` (every class), `tests/properties.rs` (no score out of text outside of the field).
+//! Kept by: `tests/it/judge.rs` (every class), `tests/it/properties.rs` (no score out of text outside of the field).
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 //! Promise: the fence's word is not in the data, whatever the data is. It is derived from the data itself by SHA-256, so that a text cannot
 //! foresee it (it would have to hold its own digest) and the same example gives the same prompt; should the word be in the data all the
 //! same, the next is taken, until one is not.
-//! Kept by: `tests/properties.rs`, `tests` below.
+//! Kept by: `tests/it/properties.rs`, `tests` below.
 
 use sha2::{Digest as _, Sha256};
 
@@ -82,7 +82,7 @@ mod tests {
     /// The same data gives the same fence; other data another, also when only the borders between texts differ.
     #[test]
     fn the_fence_is_a_function_of_the_data() {
-        let of = |texts: &[&'static str]| for_data(b"t", texts.to_vec().into_iter());
+        let of = |texts: &[&'static str]| for_data(b"t", texts.iter().copied());
         assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
         assert_ne!(of(&["a", "b"]), of(&["ab", ""]));
         assert_ne!(of(&["a"]), for_data(b"other template", ["a"].into_iter()));
