@@ -19,6 +19,8 @@
 //! - `builtin`: functions. [`judge`]: prompts out of templates, verdicts out of answers; whoever asks the model is handed in.
 //! - [`stats`]: what the results of many examples say.
 //!
+//! Kept by: `tests/it`; for users: `docs/evaluators.md`.
+//!
 //! To add a built-in: a module in `builtin` with its `ENTRY`, a line in `ENTRIES`, a section in `docs/evaluators.md`, and its rows in
 //! `tests/`: the suite there runs over all entries by itself. To add a template: a file in `templates/` and a line in `judge::shipped`.
 //!

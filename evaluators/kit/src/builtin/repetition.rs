@@ -1,10 +1,10 @@
 //! How much of the output repeats itself: 1 - distinct n-grams / n-grams, over words (seq-rep-n of Welleck et al. 2020).
 //!
-//! A model that got stuck in a loop comes near 1. Fewer than n words: 0. Linear.
+//! A model that got stuck in a loop comes near 1. Fewer than n words: 0. n log n.
 
 use serde::Deserialize;
 
-use super::ngrams::{Words, grams};
+use super::ngrams::{Words, counted, grams};
 use super::{Entry, OUTPUT};
 use crate::contract::{Direction, Failure, Range, Score};
 use crate::evaluator::Code;
@@ -44,13 +44,9 @@ impl Code for Repetition {
     fn score(&self, fields: Fields<'_>) -> Result<Vec<Score>, Failure> {
         let output = fields.text("output")?;
         let words = Words::default().number(output.split_whitespace());
-        let mut seen = std::collections::HashSet::with_capacity(words.len());
-        let mut all = 0_u64;
-        for gram in grams(&words, self.n) {
-            all += 1;
-            seen.insert(gram);
-        }
-        let repeated = if all == 0 { 0.0 } else { (all - seen.len() as u64) as f64 / all as f64 };
-        Ok(vec![Score::number(ENTRY.name, repeated, Direction::Minimize).with("ngrams", all)])
+        let grams = grams(&words, self.n);
+        let distinct = counted(&grams).count();
+        let repeated = if grams.is_empty() { 0.0 } else { (grams.len() - distinct) as f64 / grams.len() as f64 };
+        Ok(vec![Score::number(ENTRY.name, repeated, Direction::Minimize).with("ngrams", grams.len())])
     }
 }

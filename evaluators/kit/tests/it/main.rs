@@ -4,6 +4,7 @@
 
 mod builtins;
 mod contract;
+mod docs;
 mod judge;
 mod mapping;
 mod properties;
