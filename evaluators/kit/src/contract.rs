@@ -434,10 +434,12 @@ pub struct Limits {
     pub batch_examples_max: u32,
     /// Bytes of one field's text.
     pub field_bytes_max: u64,
+    /// Batches on their way at the same time.
+    pub concurrent_batches_max: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_examples_max: 1_000, field_bytes_max: 16 << 20 }
+        Self { batch_examples_max: 1_000, field_bytes_max: 16 << 20, concurrent_batches_max: 16 }
     }
 }

@@ -23,6 +23,8 @@ pub trait Evaluator: Send + Sync {
     fn identity(&self) -> &Identity;
 
     /// Judges a batch: (index into `batch`, outcome), each as soon as it is known.
+    ///
+    /// Functions judge when they are polled, and megabytes may take them a second: poll them where that is no harm.
     fn evaluate<'a>(&'a self, batch: &'a [Example]) -> BoxStream<'a, (usize, Outcome)>;
 }
 

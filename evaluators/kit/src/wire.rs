@@ -97,7 +97,9 @@ pub fn description(sent: proto::Description) -> Result<Description, DescriptionE
         config: sent.config.into_iter().map(key).collect(),
         limits: Limits {
             batch_examples_max: or(limits.batch_examples_max.into(), usual.batch_examples_max.into()) as u32,
-            field_bytes_max: or(limits.example_bytes_max, usual.field_bytes_max),
+            field_bytes_max: or(limits.field_bytes_max, usual.field_bytes_max),
+            concurrent_batches_max: or(limits.concurrent_batches_max.into(), usual.concurrent_batches_max.into())
+                as u32,
         },
         name: sent.name,
     })

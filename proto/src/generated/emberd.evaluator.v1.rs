@@ -82,8 +82,10 @@ pub struct ConfigKey {
 pub struct Limits {
     #[prost(uint32, tag = "1")]
     pub batch_examples_max: u32,
+    /// Bytes of one field.
     #[prost(uint64, tag = "2")]
-    pub example_bytes_max: u64,
+    pub field_bytes_max: u64,
+    /// Batches that may be on their way at the same time.
     #[prost(uint32, tag = "3")]
     pub concurrent_batches_max: u32,
 }

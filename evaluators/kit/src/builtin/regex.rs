@@ -58,15 +58,20 @@ impl Matches {
         if config.pattern.len() > PATTERN_BYTES_MAX {
             return Err(ConfigError::new(format!("pattern: longer than {PATTERN_BYTES_MAX} bytes")));
         }
+        // By itself first: `a)|(b` must not become a pattern by what is put around it.
+        compile(&config.pattern, config.case_sensitive)?;
         let text = if config.full_match { format!(r"\A(?:{})\z", config.pattern) } else { config.pattern };
-        let pattern = RegexBuilder::new(&text)
-            .case_insensitive(!config.case_sensitive)
-            .size_limit(1 << 20)
-            .dfa_size_limit(4 << 20)
-            .build()
-            .map_err(|error| ConfigError::new(format!("pattern: {error}")))?;
-        Ok(Box::new(Self { pattern, must_match: config.must_match }))
+        Ok(Box::new(Self { pattern: compile(&text, config.case_sensitive)?, must_match: config.must_match }))
     }
+}
+
+fn compile(pattern: &str, case_sensitive: bool) -> Result<Regex, ConfigError> {
+    RegexBuilder::new(pattern)
+        .case_insensitive(!case_sensitive)
+        .size_limit(1 << 20)
+        .dfa_size_limit(4 << 20)
+        .build()
+        .map_err(|error| ConfigError::new(format!("pattern: {error}")))
 }
 
 impl Code for Matches {

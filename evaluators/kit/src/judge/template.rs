@@ -27,7 +27,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::{Description, Direction, Field, Key, Kind, Limits, Output, Range};
@@ -196,6 +196,19 @@ impl Template {
         fits(text)?;
         let file = serde_json::from_str(text).map_err(|error| TemplateError(error.to_string()))?;
         Self::from_file(file, text)
+    }
+
+    /// Reads a row of `evaluation_templates`: `config` is the template; its name is made out of the row's where it has none.
+    ///
+    /// # Errors
+    /// What is wrong, with its key.
+    pub fn from_row(name: &str, config: &Map<String, Value>) -> Result<Self, TemplateError> {
+        let mut config = config.clone();
+        let letters =
+            name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' });
+        config.entry("name").or_insert_with(|| Value::String(letters.take(NAME_BYTES_MAX).collect()));
+        config.entry("version").or_insert_with(|| json!("1"));
+        Self::from_json(&Value::Object(config).to_string())
     }
 
     fn from_file(file: File, text: &str) -> Result<Self, TemplateError> {

@@ -15,7 +15,7 @@
 use serde::Serialize;
 
 use super::special::{normal_cdf, normal_quantile, normal_sf, t_two_sided};
-use super::summary::{Interval, deviation, mean, quantile};
+use super::summary::{Interval, deviation, mean, quantile, student};
 
 /// b - a, example by example.
 pub fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
@@ -105,10 +105,13 @@ pub fn holm(ps: &[f64]) -> Vec<f64> {
 /// Resamples of the bootstrap; fewer when there are so many examples that it would take long.
 const RESAMPLES: usize = 10_000;
 const DRAWS_MAX: usize = 100_000_000;
+/// With more, the mean is as good as normal, and Student's interval the same to the digits that are shown.
+const BOOTSTRAP_VALUES_MAX: usize = 100_000;
 /// So that the same results give the same interval on every machine.
 const SEED: u64 = 0x656d_6265_7264;
 
-/// The BCa bootstrap interval of the mean; `None` of fewer than two values. The same values give the same interval.
+/// The BCa bootstrap interval of the mean; `None` of fewer than two values. The same values give the same interval. Of more than 100 000
+/// values: Student's.
 pub fn bootstrap(values: &[f64], level: f64) -> Option<Interval> {
     let n = values.len();
     let observed = mean(values)?;
@@ -118,8 +121,11 @@ pub fn bootstrap(values: &[f64], level: f64) -> Option<Interval> {
     if values.iter().all(|value| *value == values[0]) {
         return Some(Interval { low: observed, high: observed });
     }
+    if n > BOOTSTRAP_VALUES_MAX {
+        return student(values, level);
+    }
     let mut random = Random(SEED);
-    let resamples = (DRAWS_MAX / n).clamp(200, RESAMPLES);
+    let resamples = (DRAWS_MAX / n).min(RESAMPLES);
     let mut means: Vec<f64> =
         (0..resamples).map(|_| (0..n).map(|_| values[random.below(n)]).sum::<f64>() / n as f64).collect();
     means.sort_unstable_by(f64::total_cmp);

@@ -297,6 +297,7 @@ fn bad_configurations_are_refused() {
         ("contains", json!({"words": 5}), "config"),
         ("regex", json!({"pattern": "("}), "pattern"),
         ("regex", json!({"pattern": "(?=x)"}), "pattern"),
+        ("regex", json!({"pattern": "a)|(b", "full_match": true}), "pattern"),
         ("regex", json!({"pattern": "(a{1000}){1000}"}), "pattern"),
         ("regex", json!({"pattern": "a".repeat(5000)}), "pattern"),
         ("levenshtein", json!({"measure": "x"}), "ratio"),

@@ -305,6 +305,15 @@ fn templates_that_cannot_be_used_say_why() {
     assert!(Template::from_toml(&"#".repeat(200 << 10)).is_err());
 }
 
+/// A row's name, written by a person, becomes the score's name unless the template says its own.
+#[test]
+fn a_row_is_a_template() {
+    let config = json!({"direction": "maximize", "choices": {"a": 1, "b": 0}, "messages": [{"role": "user", "content": "{{output}}"}]});
+    let template = Template::from_row("Tone of Voice!", config.as_object().unwrap()).unwrap();
+    assert_eq!((&*template.name, &*template.version), ("tone_of_voice_", "1"));
+    assert!(Template::from_row("x", &serde_json::Map::new()).is_err());
+}
+
 /// A model of answers written beforehand.
 struct Scripted {
     answers: Mutex<Vec<Result<Vec<u8>, Failure>>>,

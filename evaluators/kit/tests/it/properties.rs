@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use emberd_evaluators_kit::judge::{Judge, fence};
 use emberd_evaluators_kit::path::Path;
-use emberd_evaluators_kit::{Coded, Evaluator as _, Example, Kind, descriptions};
+use emberd_evaluators_kit::{Coded, Evaluator as _, Example, Kind, Span, Trace, descriptions};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -42,12 +42,26 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
+    fn any_span()(
+        id in "[0-9]", parent in prop::option::of("[0-9]?"), kind in "LLM|TOOL|CHAIN|", input in any_value(), output in any_value(),
+        started in any::<u64>(), ended in any::<u64>(),
+        attributes in prop::collection::btree_map(
+            "llm\\.token_count\\.(total|prompt|completion)|llm\\.cost\\.total|llm\\.finish_reason|tool\\.name", any_value(), 0..4),
+    ) -> Span {
+        let attributes = attributes.into_iter().collect();
+        let times = (started, ended);
+        Span { span_id: id, parent_id: parent, kind, input, output, started_unix_nano: times.0, ended_unix_nano: times.1, attributes, ..Span::default() }
+    }
+}
+
+prop_compose! {
     fn any_example()(
         input in any_value(), output in any_value(), reference in any_value(), context in any_value(), messages in any_value(),
         metadata in prop::collection::btree_map("latency_ms|cost_usd|total_tokens|finish_reason|tool_calls|tools|text", any_value(), 0..6),
+        spans in prop::option::of(prop::collection::vec(any_span(), 0..5)),
     ) -> Example {
         let metadata = metadata.into_iter().collect();
-        Example { input, output, reference, context, messages, metadata, trace: None }
+        Example { input, output, reference, context, messages, metadata, trace: spans.map(|spans| Trace { trace_id: String::new(), spans }) }
     }
 }
 
