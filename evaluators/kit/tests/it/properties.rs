@@ -105,7 +105,7 @@ fn all_built() -> Vec<Coded> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// No input panics; there are scores, each as declared, or a failure; and the same input gives the same again.
     #[test]
