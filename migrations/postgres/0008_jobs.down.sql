@@ -1,6 +1,8 @@
+DROP INDEX public.idx_dataset_runs_dataset_id;
 DROP TABLE emberd.outbox;
 DROP TABLE emberd.trace_scores;
 DROP TABLE emberd.decisions;
+DROP TABLE emberd.rule_calls;
 DROP TABLE emberd.rules;
 DROP TABLE emberd.answers;
 DROP TABLE emberd.job_calls;

@@ -9,13 +9,19 @@ CREATE TABLE emberd.jobs (
     reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
     spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
     tokens bigint NOT NULL DEFAULT 0,
+    -- items that are blocked, waiting or leased, so that the last one to end is known without counting
+    items_left bigint NOT NULL DEFAULT 0 CHECK (items_left >= 0),
+    -- who asked for it, and under which key: asked again, it is this job
+    creator uuid NOT NULL,
+    idempotency_key text,
     -- who prepares or closes it, and until when
     owner text,
     lease_until bigint NOT NULL DEFAULT 0,
     fence bigint NOT NULL DEFAULT 0,
     created_at bigint NOT NULL
 );
-CREATE INDEX jobs_unfinished ON emberd.jobs (created_at) WHERE phase <> 'closed';
+CREATE INDEX jobs_unfinished ON emberd.jobs (created_at, id) WHERE phase <> 'closed';
+CREATE UNIQUE INDEX jobs_asked ON emberd.jobs (creator, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE emberd.job_targets (
     job uuid NOT NULL REFERENCES emberd.jobs (id) ON DELETE CASCADE,
@@ -43,7 +49,7 @@ CREATE TABLE emberd.job_items (
     PRIMARY KEY (job, nr, step)
 );
 CREATE INDEX job_items_waiting ON emberd.job_items (job, step, due_at, nr) WHERE state = 'waiting';
-CREATE INDEX job_items_leased ON emberd.job_items (lease_until) WHERE state = 'leased';
+CREATE INDEX job_items_leased ON emberd.job_items (job, step, lease_until, nr) WHERE state = 'leased';
 
 CREATE TABLE emberd.job_results (
     job uuid NOT NULL REFERENCES emberd.jobs (id) ON DELETE CASCADE,
@@ -66,18 +72,23 @@ CREATE TABLE emberd.job_results (
     CHECK ((error_class IS NULL) = (error IS NULL)),
     CHECK (error_class IS NULL OR (score IS NULL AND label IS NULL))
 );
+CREATE INDEX job_results_errors ON emberd.job_results (job, nr, step, name) WHERE error_class IS NOT NULL;
 
 CREATE TABLE emberd.job_calls (
     job uuid NOT NULL REFERENCES emberd.jobs (id) ON DELETE CASCADE,
     nr bigint NOT NULL,
     step bigint NOT NULL,
     call bigint NOT NULL,
+    -- the item's when it was made
+    fence bigint NOT NULL,
     reserved bigint NOT NULL CHECK (reserved >= 0),
     -- null while it is on its way
     spent bigint CHECK (spent >= 0),
+    tokens bigint NOT NULL DEFAULT 0,
     at bigint NOT NULL,
     PRIMARY KEY (job, nr, step, call)
 );
+CREATE INDEX job_calls_out ON emberd.job_calls (job, nr, step, call) WHERE spent IS NULL;
 
 CREATE TABLE emberd.answers (
     digest bytea NOT NULL PRIMARY KEY,
@@ -96,9 +107,24 @@ CREATE TABLE emberd.rules (
     budget bigint CHECK (budget >= 0),
     reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
     spent bigint NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    tokens bigint NOT NULL DEFAULT 0,
     created_by uuid NOT NULL REFERENCES public.profiles (id),
     created_at bigint NOT NULL
 );
+
+-- A call of a paid endpoint for a rule; cut off if it is not settled by `until`.
+CREATE TABLE emberd.rule_calls (
+    rule uuid NOT NULL REFERENCES emberd.rules (id) ON DELETE CASCADE,
+    call bigint NOT NULL,
+    until bigint NOT NULL,
+    reserved bigint NOT NULL CHECK (reserved >= 0),
+    spent bigint CHECK (spent >= 0),
+    tokens bigint NOT NULL DEFAULT 0,
+    at bigint NOT NULL,
+    PRIMARY KEY (rule, call)
+);
+CREATE INDEX rule_calls_out ON emberd.rule_calls (until) WHERE spent IS NULL;
+CREATE INDEX rule_calls_at ON emberd.rule_calls (at) WHERE spent IS NOT NULL;
 
 -- What was decided of each trace by each rule; a trace that changed after it was scored is decided again, under the next epoch.
 CREATE TABLE emberd.decisions (
@@ -108,7 +134,7 @@ CREATE TABLE emberd.decisions (
     epoch bigint NOT NULL,
     decision text NOT NULL,
     detail text,
-    -- digest of the spans that were seen
+    -- how many spans were seen
     spans bigint NOT NULL,
     at bigint NOT NULL,
     PRIMARY KEY (rule, trace_id)
@@ -128,13 +154,14 @@ CREATE TABLE emberd.trace_scores (
     score double precision,
     label text,
     explanation text,
-    direction text NOT NULL,
+    direction text NOT NULL CHECK (direction IN ('maximize', 'minimize', 'neutral')),
     metadata jsonb NOT NULL DEFAULT '{}',
     error_class text,
     error text,
     cost bigint NOT NULL DEFAULT 0,
     at bigint NOT NULL,
     PRIMARY KEY (trace_id, rule, name),
+    CHECK ((error_class IS NULL) = (error IS NULL)),
     CHECK (error_class IS NULL OR (score IS NULL AND label IS NULL))
 );
 CREATE INDEX trace_scores_at ON emberd.trace_scores (at);
@@ -152,3 +179,6 @@ CREATE TABLE emberd.outbox (
     PRIMARY KEY (kind, key)
 );
 CREATE INDEX outbox_due ON emberd.outbox (due_at) WHERE refused IS NULL;
+
+-- Whether an evaluation ran on a dataset, which its deletion asks.
+CREATE INDEX idx_dataset_runs_dataset_id ON public.evaluation_dataset_runs (dataset_id);

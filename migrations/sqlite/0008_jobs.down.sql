@@ -1,6 +1,8 @@
+DROP INDEX idx_dataset_runs_dataset_id;
 DROP TABLE emberd_outbox;
 DROP TABLE emberd_trace_scores;
 DROP TABLE emberd_decisions;
+DROP TABLE emberd_rule_calls;
 DROP TABLE emberd_rules;
 DROP TABLE emberd_answers;
 DROP TABLE emberd_job_calls;

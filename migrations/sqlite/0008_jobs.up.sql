@@ -9,13 +9,19 @@ CREATE TABLE emberd_jobs (
     reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
     spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
     tokens INTEGER NOT NULL DEFAULT 0,
+    -- items that are blocked, waiting or leased, so that the last one to end is known without counting
+    items_left INTEGER NOT NULL DEFAULT 0 CHECK (items_left >= 0),
+    -- who asked for it, and under which key: asked again, it is this job
+    creator TEXT NOT NULL,
+    idempotency_key TEXT,
     -- who prepares or closes it, and until when
     owner TEXT,
     lease_until INTEGER NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX emberd_jobs_unfinished ON emberd_jobs (created_at) WHERE phase <> 'closed';
+CREATE INDEX emberd_jobs_unfinished ON emberd_jobs (created_at, id) WHERE phase <> 'closed';
+CREATE UNIQUE INDEX emberd_jobs_asked ON emberd_jobs (creator, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE emberd_job_targets (
     job TEXT NOT NULL REFERENCES emberd_jobs (id) ON DELETE CASCADE,
@@ -43,7 +49,7 @@ CREATE TABLE emberd_job_items (
     PRIMARY KEY (job, nr, step)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX emberd_job_items_waiting ON emberd_job_items (job, step, due_at, nr) WHERE state = 'waiting';
-CREATE INDEX emberd_job_items_leased ON emberd_job_items (lease_until) WHERE state = 'leased';
+CREATE INDEX emberd_job_items_leased ON emberd_job_items (job, step, lease_until, nr) WHERE state = 'leased';
 
 CREATE TABLE emberd_job_results (
     job TEXT NOT NULL REFERENCES emberd_jobs (id) ON DELETE CASCADE,
@@ -66,18 +72,23 @@ CREATE TABLE emberd_job_results (
     CHECK ((error_class IS NULL) = (error IS NULL)),
     CHECK (error_class IS NULL OR (score IS NULL AND label IS NULL))
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX emberd_job_results_errors ON emberd_job_results (job, nr, step, name) WHERE error_class IS NOT NULL;
 
 CREATE TABLE emberd_job_calls (
     job TEXT NOT NULL REFERENCES emberd_jobs (id) ON DELETE CASCADE,
     nr INTEGER NOT NULL,
     step INTEGER NOT NULL,
     call INTEGER NOT NULL,
+    -- the item's when it was made
+    fence INTEGER NOT NULL,
     reserved INTEGER NOT NULL CHECK (reserved >= 0),
     -- null while it is on its way
     spent INTEGER CHECK (spent >= 0),
+    tokens INTEGER NOT NULL DEFAULT 0,
     at INTEGER NOT NULL,
     PRIMARY KEY (job, nr, step, call)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX emberd_job_calls_out ON emberd_job_calls (job, nr, step, call) WHERE spent IS NULL;
 
 CREATE TABLE emberd_answers (
     digest BLOB NOT NULL PRIMARY KEY,
@@ -96,9 +107,24 @@ CREATE TABLE emberd_rules (
     budget INTEGER CHECK (budget >= 0),
     reserved INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
     spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    tokens INTEGER NOT NULL DEFAULT 0,
     created_by TEXT NOT NULL REFERENCES profiles (id),
     created_at INTEGER NOT NULL
 ) STRICT;
+
+-- A call of a paid endpoint for a rule; cut off if it is not settled by `until`.
+CREATE TABLE emberd_rule_calls (
+    rule TEXT NOT NULL REFERENCES emberd_rules (id) ON DELETE CASCADE,
+    call INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    reserved INTEGER NOT NULL CHECK (reserved >= 0),
+    spent INTEGER CHECK (spent >= 0),
+    tokens INTEGER NOT NULL DEFAULT 0,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (rule, call)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX emberd_rule_calls_out ON emberd_rule_calls (until) WHERE spent IS NULL;
+CREATE INDEX emberd_rule_calls_at ON emberd_rule_calls (at) WHERE spent IS NOT NULL;
 
 -- What was decided of each trace by each rule; a trace that changed after it was scored is decided again, under the next epoch.
 CREATE TABLE emberd_decisions (
@@ -108,7 +134,7 @@ CREATE TABLE emberd_decisions (
     epoch INTEGER NOT NULL,
     decision TEXT NOT NULL,
     detail TEXT,
-    -- digest of the spans that were seen
+    -- how many spans were seen
     spans INTEGER NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (rule, trace_id)
@@ -128,13 +154,14 @@ CREATE TABLE emberd_trace_scores (
     score REAL,
     label TEXT,
     explanation TEXT,
-    direction TEXT NOT NULL,
+    direction TEXT NOT NULL CHECK (direction IN ('maximize', 'minimize', 'neutral')),
     metadata TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(metadata)),
     error_class TEXT,
     error TEXT,
     cost INTEGER NOT NULL DEFAULT 0,
     at INTEGER NOT NULL,
     PRIMARY KEY (trace_id, rule, name),
+    CHECK ((error_class IS NULL) = (error IS NULL)),
     CHECK (error_class IS NULL OR (score IS NULL AND label IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX emberd_trace_scores_at ON emberd_trace_scores (at);
@@ -152,3 +179,6 @@ CREATE TABLE emberd_outbox (
     PRIMARY KEY (kind, key)
 ) STRICT;
 CREATE INDEX emberd_outbox_due ON emberd_outbox (due_at) WHERE refused IS NULL;
+
+-- Whether an evaluation ran on a dataset, which its deletion asks.
+CREATE INDEX idx_dataset_runs_dataset_id ON evaluation_dataset_runs (dataset_id);

@@ -20,6 +20,7 @@ use crate::migrate::{self, Step};
 use crate::postgres::Postgres;
 use crate::publish::Publish;
 use crate::record::{Joined, Published, Recorded, Recording, Rootless, RootlessDone, Settled, Writer};
+use crate::sql::{Bind, Line};
 use crate::sqlite::Sqlite;
 use crate::tx::Work;
 use crate::work::{Begin, FoldLedger, ForgetRelease, GetCursor, MakePrompt, NotMade, ReadBook, Settle, Skip};
@@ -244,6 +245,11 @@ impl Store {
         Ok(either!(self, backend => backend.counts().await)?)
     }
 
+    /// Reads with a statement of both databases.
+    pub(crate) async fn lines(&self, sql: &str, binds: &[Bind<'_>]) -> Result<Vec<Line>, Fault> {
+        either!(self, backend => backend.lines(sql, binds).await)
+    }
+
     pub(crate) async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.run(work).await,
@@ -252,6 +258,6 @@ impl Store {
     }
 }
 
-fn page(limit: u32) -> usize {
+pub(crate) fn page(limit: u32) -> usize {
     limit.clamp(1, PAGE_MAX) as usize
 }

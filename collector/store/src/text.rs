@@ -35,6 +35,12 @@ pub(crate) fn json(text: String) -> String {
     serde_json::to_string(&clean_object(&object)).unwrap_or_else(|_| "{}".to_owned())
 }
 
+/// The value as JSON text without NUL in any key or text, however deep.
+pub(crate) fn json_value(value: &Value) -> String {
+    let text = value.to_string();
+    if text.contains("\\u0000") { clean(value).to_string() } else { text }
+}
+
 fn clean_object(object: &Map<String, Value>) -> Map<String, Value> {
     object.iter().map(|(key, value)| (without_nul(key).into_owned(), clean(value))).collect()
 }

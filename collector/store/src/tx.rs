@@ -165,7 +165,7 @@ pub(crate) trait Answer<T>: Future<Output = Result<T, Fault>> + Send {}
 impl<T, F: Future<Output = Result<T, Fault>> + Send> Answer<T> for F {}
 
 /// An open transaction. Ids in arguments are sorted and distinct, so that two writers take locks in one order.
-pub(crate) trait Tx: Send {
+pub(crate) trait Tx: crate::sql::Sql {
     /// Waits until no other transaction writes this writer's rollups.
     fn own(&mut self, writer: &Writer) -> impl Answer<()>;
 

@@ -3,6 +3,7 @@
 mod fault;
 pub(crate) mod read;
 mod rows;
+mod sql;
 mod tx;
 
 use std::str::FromStr;

@@ -7,6 +7,7 @@
 mod fault;
 pub(crate) mod read;
 mod rows;
+mod sql;
 mod traces;
 mod tx;
 
@@ -146,7 +147,7 @@ fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.execute_batch(WRITER)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(192);
     Ok(connection)
 }
 

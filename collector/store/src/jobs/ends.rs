@@ -1,0 +1,212 @@
+//! Ends of items: results, state, and what waited for them, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use emberd_model::UnixNanos;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::ItemKey;
+use super::items::{HELD, held_binds};
+use super::scores::{COLUMNS, FROM_ROWS, ROW_COLUMNS, Scored};
+use crate::error::Error;
+use crate::fault::Fault;
+use crate::sql::{Bind, binds};
+use crate::store::Store;
+use crate::tx::{Tx, Work};
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Done: these are its results (of a run step: what it gave, which unblocks the target's evaluators).
+    Done {
+        /// One of each name; the first one counts.
+        scores: Vec<Scored>,
+        /// What a run step gave; of other steps it is not kept.
+        output: Option<Value>,
+    },
+    /// Failed for good: these errors stand for its scores. A failed run step fails the target's blocked evaluators.
+    Failed {
+        /// One of each name.
+        errors: Vec<Scored>,
+        /// For a run step: each evaluator's step, with what stands for its score (class `no_output`). A step may stand more than once,
+        /// with several names.
+        dependants: Vec<(i64, Scored)>,
+    },
+    /// Again, not before then.
+    Again {
+        /// When.
+        due: UnixNanos,
+    },
+}
+
+/// One ended item under its fence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Which.
+    pub key: ItemKey,
+    /// As it was taken.
+    pub fence: i64,
+    /// What became of it.
+    pub end: End,
+}
+
+impl Store {
+    /// Ends items, each only if its lease is still its own; says of each, in order, whether it was. Of an item that was not, nothing is
+    /// written. A job whose last item ends goes on to closing.
+    pub async fn end(&self, ended: Vec<Ended>, now: UnixNanos) -> Result<Vec<bool>, Error> {
+        Ok(self.run(EndItems { ended, at: now.micros() }).await?)
+    }
+}
+
+struct EndItems {
+    ended: Vec<Ended>,
+    at: i64,
+}
+
+impl EndItems {
+    /// The jobs' rows, held: whether each may still be worked on.
+    async fn lock<T: Tx>(&self, tx: &mut T) -> Result<HashMap<Uuid, bool>, Fault> {
+        let jobs: BTreeSet<Uuid> = self.ended.iter().map(|ended| ended.key.job).collect();
+        let sql = "SELECT id, phase FROM emberd.jobs WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+        let lines = tx.query(sql, &binds![jobs.into_iter().collect::<Vec<_>>()]).await?;
+        lines.iter().map(|line| Ok((line.id(0)?, line.text(1)? != "closed"))).collect()
+    }
+
+    /// Moves the items to their state; gives those that were held. PostgreSQL joins the rows by the primary key or, with a plan made for an
+    /// empty table, through the index of leased items, which holds no more than are in hand.
+    async fn items<T: Tx>(&self, tx: &mut T, live: &HashMap<Uuid, bool>) -> Result<HashSet<(ItemKey, i64)>, Fault> {
+        let mut rows: BTreeMap<ItemKey, Vec<Bind<'_>>> = BTreeMap::new();
+        for Ended { key, fence, end } in &self.ended {
+            let Some(is_live) = live.get(&key.job) else { continue };
+            let (state, due) = match end {
+                End::Done { .. } => ("done", 0),
+                End::Failed { .. } => ("failed", 0),
+                End::Again { due } if *is_live => ("waiting", due.micros()),
+                End::Again { .. } => ("cancelled", 0),
+            };
+            // The same item twice: the first counts, as in a second call.
+            rows.entry(*key)
+                .or_insert_with(|| held_binds(*key, *fence).into_iter().chain(binds![state, due]).collect());
+        }
+        let columns: Vec<&str> = HELD.into_iter().chain(["state_", "due_"]).collect();
+        let sql = "UPDATE emberd.job_items SET state = state_, due_at = due_, owner = NULL, lease_until = 0 FROM {rows}
+             WHERE job = job_ AND nr = nr_ AND step = step_ AND fence = fence_ AND state = 'leased'
+             RETURNING job, nr, step, fence";
+        let lines = tx.each(sql, &columns, &rows.into_values().collect::<Vec<_>>()).await?;
+        lines
+            .iter()
+            .map(|line| Ok((ItemKey { job: line.id(0)?, nr: line.int(1)?, step: line.int(2)? }, line.int(3)?)))
+            .collect()
+    }
+
+    async fn output<T: Tx>(&self, tx: &mut T, key: ItemKey, output: Option<&Value>) -> Result<(), Fault> {
+        let sql = "UPDATE emberd.job_targets SET output = $3::jsonb WHERE job = $1 AND nr = $2";
+        tx.execute(sql, &binds![key.job, key.nr, output]).await?;
+        Ok(())
+    }
+}
+
+/// What ends lead to, by job.
+#[derive(Default)]
+struct Effects<'a> {
+    /// Run steps that are done: their targets.
+    ran: BTreeMap<Uuid, Vec<i64>>,
+    /// Run steps that failed: their targets, and what stands for the evaluators' scores.
+    not_run: BTreeMap<Uuid, HashMap<i64, &'a [(i64, Scored)]>>,
+    /// Items that are over.
+    over: BTreeMap<Uuid, i64>,
+    results: Vec<(ItemKey, &'a Scored)>,
+}
+
+impl Work for EndItems {
+    type Done = Vec<bool>;
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Vec<bool>, Fault> {
+        let live = self.lock(tx).await?;
+        let mut held = self.items(tx, &live).await?;
+        let mut effects = Effects::default();
+        let mut answers = Vec::with_capacity(self.ended.len());
+        for Ended { key, fence, end } in &self.ended {
+            let is_held = held.remove(&(*key, *fence));
+            answers.push(is_held);
+            if !is_held {
+                continue;
+            }
+            if !matches!(end, End::Again { .. }) || live.get(&key.job) == Some(&false) {
+                *effects.over.entry(key.job).or_default() += 1;
+            }
+            match end {
+                End::Done { scores, output } => {
+                    effects.results.extend(scores.iter().map(|scored| (*key, scored)));
+                    if key.step == 0 {
+                        self.output(tx, *key, output.as_ref()).await?;
+                        effects.ran.entry(key.job).or_default().push(key.nr);
+                    }
+                }
+                End::Failed { errors, dependants } => {
+                    effects.results.extend(errors.iter().map(|scored| (*key, scored)));
+                    if key.step == 0 {
+                        effects.not_run.entry(key.job).or_default().insert(key.nr, dependants);
+                    }
+                }
+                End::Again { .. } => {}
+            }
+        }
+        effects.write(tx, self.at).await?;
+        Ok(answers)
+    }
+}
+
+impl Effects<'_> {
+    async fn write<T: Tx>(mut self, tx: &mut T, at: i64) -> Result<(), Fault> {
+        for (job, numbers) in std::mem::take(&mut self.ran) {
+            let sql = "UPDATE emberd.job_items SET state = 'waiting', due_at = $3
+                 WHERE job = $1 AND nr = ANY($2) AND state = 'blocked'";
+            tx.execute(sql, &binds![job, numbers, at]).await?;
+        }
+        for (job, targets) in std::mem::take(&mut self.not_run) {
+            let sql =
+                "UPDATE emberd.job_items SET state = 'failed' WHERE job = $1 AND nr = ANY($2) AND state = 'blocked'
+                 RETURNING nr, step";
+            let numbers: Vec<i64> = targets.keys().copied().collect();
+            for line in tx.query(sql, &binds![job, numbers]).await? {
+                let (nr, step) = (line.int(0)?, line.int(1)?);
+                let key = ItemKey { job, nr, step };
+                let stand_ins = targets.get(&nr).into_iter().flat_map(|dependants| dependants.iter());
+                self.results.extend(stand_ins.filter(|(of, _)| *of == step).map(|(_, scored)| (key, scored)));
+                *self.over.entry(job).or_default() += 1;
+            }
+        }
+        self.results(tx, at).await?;
+        for (job, over) in &self.over {
+            // The row is held, so no other end can be between the number and the phase.
+            let sql = "UPDATE emberd.jobs SET items_left = items_left - $2, lease_until = 0,
+                     phase = CASE WHEN items_left = $2 AND phase = 'open' THEN 'closing' ELSE phase END WHERE id = $1";
+            tx.execute(sql, &binds![*job, *over]).await?;
+        }
+        Ok(())
+    }
+
+    async fn results<T: Tx>(&self, tx: &mut T, at: i64) -> Result<(), Fault> {
+        let own = ["job_", "nr_", "step_", "latency_", "cached_", "at_"];
+        let rows: Vec<Vec<Bind<'_>>> = self
+            .results
+            .iter()
+            .map(|(key, scored)| {
+                let latency = i64::try_from(scored.latency.as_micros()).unwrap_or(i64::MAX);
+                let own = binds![key.job, key.nr, key.step, latency, i64::from(scored.cached), at];
+                own.into_iter().chain(scored.binds()).collect()
+            })
+            .collect();
+        let columns: Vec<&str> = own.into_iter().chain(ROW_COLUMNS).collect();
+        // The first of each name counts.
+        let sql = format!(
+            "INSERT INTO emberd.job_results (job, nr, step, latency_us, cached, at, {COLUMNS})
+             SELECT job_, nr_, step_, latency_, cached_ = 1, at_, {FROM_ROWS} FROM {{rows}} WHERE true
+             ON CONFLICT (job, nr, step, name) DO NOTHING"
+        );
+        tx.each(&sql, &columns, &rows).await?;
+        Ok(())
+    }
+}
