@@ -76,7 +76,7 @@ impl EndItems {
     /// Moves the items to their state; gives those that were held. PostgreSQL joins the rows by the primary key or, with a plan made for an
     /// empty table, through the index of leased items, which holds no more than are in hand.
     async fn items<T: Tx>(&self, tx: &mut T, live: &HashMap<Uuid, bool>) -> Result<HashSet<(ItemKey, i64)>, Fault> {
-        let mut rows: BTreeMap<ItemKey, Vec<Bind<'_>>> = BTreeMap::new();
+        let mut rows: BTreeMap<(ItemKey, i64), Vec<Bind<'_>>> = BTreeMap::new();
         for Ended { key, fence, end } in &self.ended {
             let Some(is_live) = live.get(&key.job) else { continue };
             let (state, due) = match end {
@@ -85,8 +85,8 @@ impl EndItems {
                 End::Again { due } if *is_live => ("waiting", due.micros()),
                 End::Again { .. } => ("cancelled", 0),
             };
-            // The same item twice: the first counts, as in a second call.
-            rows.entry(*key)
+            // The same twice: the first counts, as it would in a call of its own.
+            rows.entry((*key, *fence))
                 .or_insert_with(|| held_binds(*key, *fence).into_iter().chain(binds![state, due]).collect());
         }
         let columns: Vec<&str> = HELD.into_iter().chain(["state_", "due_"]).collect();

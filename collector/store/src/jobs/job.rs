@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::record::Writer;
 use crate::sql::{Line, binds};
 use crate::store::Store;
+use crate::text::without_nul;
 use crate::tx::{Tx, Work};
 
 /// An evaluation as its row in `prompt_evaluations` begins.
@@ -247,7 +248,8 @@ impl CreateJob {
             return Ok(None);
         };
         // Whoever else comes with this key waits here until we are done.
-        tx.own(&Writer::new(&format!("job {} {key}", self.0.created_by))).await?;
+        let lock = format!("job {} {}", self.0.created_by, without_nul(key));
+        tx.own(&Writer::new(&lock)).await?;
         let sql = "SELECT id FROM emberd.jobs WHERE creator = $1 AND idempotency_key = $2";
         tx.query(sql, &binds![self.0.created_by, key]).await?.first().map(|line| line.id(0)).transpose()
     }

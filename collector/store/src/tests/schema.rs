@@ -54,7 +54,8 @@ async fn up_down_up(db: &Db) {
     assert!(matches!(db.store.check_schema().await, Err(MigrateError::Older { applied: 0, .. })));
 
     let up = db.store.migrate_up().await.unwrap();
-    let all: Vec<i64> = if db.is_sqlite() { (1..=7).collect() } else { (1..=6).collect() };
+    let all: Vec<i64> = steps.iter().map(|step| step.version).collect();
+    assert!(all.is_sorted() && all.starts_with(&[1, 2, 3, 4, 5, 6]), "{all:?}");
     assert_eq!(up.iter().map(|step| step.version).collect::<Vec<_>>(), all);
     db.store.check_schema().await.unwrap();
     assert_eq!(db.store.migrate_up().await.unwrap(), []);
@@ -194,7 +195,8 @@ async fn a_failed_step_is_rolled_back(db: Db) {
     }
     db.sql(&format!("DROP TABLE {table}")).await.unwrap();
     assert_eq!(everything(&db).await, before);
-    assert_eq!(db.store.migrate_up().await.unwrap().len(), if db.is_sqlite() { 5 } else { 4 });
+    let missing = db.store.migrate_status().await.unwrap().iter().filter(|step| !step.applied).count();
+    assert_eq!(db.store.migrate_up().await.unwrap().len(), missing);
 }
 
 super::on_both!(a_newer_schema_is_left_alone, a_changed_step_is_noticed, a_failed_step_is_rolled_back);
