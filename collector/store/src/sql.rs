@@ -223,8 +223,9 @@ pub(crate) fn lite(sql: &str) -> String {
             out.push_str("))");
             rest = after;
         } else {
-            let first = &rest[..1];
-            out.push_str(if first == "$" { "?" } else { first });
+            // A dollar without a number is a JSON path's.
+            let is_place = rest.starts_with('$') && rest[1..].starts_with(|next: char| next.is_ascii_digit());
+            out.push_str(if is_place { "?" } else { &rest[..1] });
             rest = &rest[1..];
         }
     }
@@ -242,5 +243,6 @@ mod tests {
         let expected =
             "UPDATE emberd_jobs SET plan = ?12 FROM prompts p WHERE id IN (SELECT value FROM json_each(?2)) AND x = ?1";
         assert_eq!(lite(sql), expected);
+        assert_eq!(lite("SELECT json_each(data, '$.a') -- é$"), "SELECT json_each(data, '$.a') -- é$");
     }
 }

@@ -107,13 +107,16 @@ impl EndItems {
     }
 }
 
+/// By step, what stands for the scores of a target that was not run.
+type StandIns<'a> = &'a [(i64, Scored)];
+
 /// What ends lead to, by job.
 #[derive(Default)]
 struct Effects<'a> {
     /// Run steps that are done: their targets.
     ran: BTreeMap<Uuid, Vec<i64>>,
     /// Run steps that failed: their targets, and what stands for the evaluators' scores.
-    not_run: BTreeMap<Uuid, HashMap<i64, &'a [(i64, Scored)]>>,
+    not_run: BTreeMap<Uuid, HashMap<i64, StandIns<'a>>>,
     /// Items that are over.
     over: BTreeMap<Uuid, i64>,
     results: Vec<(ItemKey, &'a Scored)>,

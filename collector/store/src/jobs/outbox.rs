@@ -44,7 +44,7 @@ pub struct Waiting {
 impl Store {
     /// Puts something to be told from `due` on, in place of an older version of it, whether that waits or was refused.
     pub async fn put_outgoing(&self, kind: &str, key: &str, body: Value, due: UnixNanos) -> Result<(), Error> {
-        Ok(self.put_all_outgoing(vec![(kind.to_owned(), key.to_owned(), body)], due).await?)
+        self.put_all_outgoing(vec![(kind.to_owned(), key.to_owned(), body)], due).await
     }
 
     /// The same for many, (kind, key, body) each; of one key the last counts.

@@ -1,6 +1,6 @@
 //! Jobs from making to closing, what is read of them, and everything beside them that evaluation keeps.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -444,9 +444,10 @@ fn takers_at_once_share_the_items() {
         let new = new_job(prompt);
         prepared(&db, new.clone(), targets(0..2_000), &ONE).await;
         let job = new.id;
-        let takers = (0..4).map(|taker| {
+        let mut takers = tokio::task::JoinSet::new();
+        for taker in 0..4 {
             let store = db.store.clone();
-            tokio::spawn(async move {
+            takers.spawn(async move {
                 let mut mine = Vec::new();
                 loop {
                     let leased = store.take(want(job, 1, 30, &format!("taker {taker}"), NOW)).await.unwrap();
@@ -457,16 +458,16 @@ fn takers_at_once_share_the_items() {
                     assert!(store.end(ended.collect(), NOW).await.unwrap().iter().all(|held| *held));
                     mine.extend(leased.into_iter().map(|leased| (leased.key.nr, leased.fence)));
                 }
-            })
-        });
-        let mut taken = BTreeMap::new();
+            });
+        }
+        let mut taken = BTreeSet::new();
         let mut shares = Vec::new();
-        for mine in futures_util::future::join_all(takers).await {
+        while let Some(mine) = takers.join_next().await {
             let mine = mine.unwrap();
             shares.push(mine.len());
             for (nr, fence) in mine {
                 assert_eq!(fence, 1);
-                assert_eq!(taken.insert(nr, ()), None, "item {nr} was taken twice");
+                assert!(taken.insert(nr), "item {nr} was taken twice");
             }
         }
         assert_eq!(taken.len(), 2_000, "{shares:?}");

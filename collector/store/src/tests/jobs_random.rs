@@ -316,7 +316,8 @@ async fn any_history_ends_each_item_once_and_keeps_the_books(mut db: Db) {
         seed[..4].copy_from_slice(&history.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let ops = proptest::collection::vec(op(), 120).new_tree(&mut runner).unwrap().current();
+        let mut ops = proptest::collection::vec(op(), 120).new_tree(&mut runner).unwrap().current();
+        ops.extend([How::Failed("timeout"), How::Done].into_iter().flat_map(to_the_end));
         let has_run = history % 3 != 0;
         let mut model = begin(&db, prompt, has_run).await;
         for (at, op) in ops.iter().enumerate() {
@@ -329,6 +330,18 @@ async fn any_history_ends_each_item_once_and_keeps_the_books(mut db: Db) {
         seen.extend(model.seen);
     }
     assert_eq!(seen.len(), 13, "{seen:?}");
+}
+
+/// Takes and ends all that is left, closes the job, and opens it again if something failed.
+fn to_the_end(how: How) -> Vec<Op> {
+    let mut ops = vec![Op::Pass { seconds: 61 }];
+    for step in 0..3 {
+        ops.push(Op::Take { owner: 0, step, limit: 9 });
+        let how = if step == 0 { How::Done } else { how };
+        ops.extend((0..8).map(|_| Op::End { hand: 1, how }));
+    }
+    ops.extend([Op::Close, Op::Retry { class: None }]);
+    ops
 }
 
 async fn begin(db: &Db, prompt: Uuid, has_run: bool) -> Model {
@@ -360,9 +373,11 @@ async fn begin(db: &Db, prompt: Uuid, has_run: bool) -> Model {
 
 async fn perform(db: &mut Db, model: &mut Model, op: &Op) {
     let now = UnixNanos(model.now as u64 * 1_000);
+    // Mostly what is still held; sometimes what someone only believes to hold.
     let hand = |model: &Model, hand: usize| {
-        let count = model.hands.len();
-        (count > 0).then(|| model.hands[hand % count])
+        let held: Vec<_> = model.hands.iter().copied().filter(|(_, key, fence)| model.holds(*key, *fence)).collect();
+        let hands = if held.is_empty() || hand.is_multiple_of(4) { &model.hands } else { &held };
+        (!hands.is_empty()).then(|| hands[hand % hands.len()])
     };
     match op {
         Op::Take { owner, step, limit } => {
