@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::fault::Fault;
 use crate::sql::{Bind, binds};
 use crate::store::Store;
+use crate::text::without_nul;
 use crate::tx::{Tx, Work};
 
 /// Rows in one taking.
@@ -90,10 +91,10 @@ impl Work for PutOutgoing {
     type Done = ();
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
-        let last: std::collections::BTreeMap<(&str, &str), &Value> =
-            self.0.iter().map(|(kind, key, body)| ((&**kind, &**key), body)).collect();
+        let last: std::collections::BTreeMap<_, &Value> =
+            self.0.iter().map(|(kind, key, body)| ((without_nul(kind), without_nul(key)), body)).collect();
         let rows: Vec<Vec<Bind<'_>>> =
-            last.into_iter().map(|((kind, key), body)| binds![kind, key, body, self.1].into()).collect();
+            last.iter().map(|((kind, key), body)| binds![&**kind, &**key, *body, self.1].into()).collect();
         let sql = "INSERT INTO emberd.outbox AS o (kind, key, body, due_at)
              SELECT kind_, key_, body_::jsonb, due_ FROM {rows} WHERE true
              ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body, due_at = excluded.due_at, version = o.version + 1,

@@ -58,6 +58,6 @@ pub(super) async fn settle<T: Tx>(
     let (was_spent, was_tokens) = (before.maybe_int(1)?, before.int(2)?);
     let reserved = if was_spent.is_none() { before.int(0)? } else { 0 };
     let more = spent.money.0.max(0) - was_spent.unwrap_or(0);
-    tx.execute(owner.settle, &binds![id, reserved, more, spent.tokens - was_tokens]).await?;
+    tx.execute(owner.settle, &binds![id, reserved, more, spent.tokens.saturating_sub(was_tokens)]).await?;
     Ok(())
 }

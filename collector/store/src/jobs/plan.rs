@@ -15,7 +15,7 @@ use crate::tx::{Tx, Work};
 pub struct Target {
     /// Its number in the job, from 0.
     pub nr: i64,
-    /// The example's id, or the trace's; once in a job.
+    /// The example's id, or the trace's; once in a job. At most 2 000 bytes: PostgreSQL's index refuses more.
     pub target: String,
     /// As it was when the job began.
     pub body: Value,

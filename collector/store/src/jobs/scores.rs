@@ -11,7 +11,11 @@ use crate::error::Error;
 use crate::fault::Fault;
 use crate::sql::{Bind, Line, binds};
 use crate::store::Store;
+use crate::text::without_nul;
 use crate::tx::{Tx, Work};
+
+/// Of a score's name; PostgreSQL's indexes take 2 700 bytes.
+const NAME_CHARS_MAX: usize = 200;
 
 /// Which way is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl Direction {
 /// A score, or why there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
-    /// The score's name; an item has one of each name, the first one given.
+    /// The score's name, of which 200 characters are kept; an item has one of each name, the first one given.
     pub name: String,
     /// The evaluator's.
     pub version: String,
@@ -96,11 +100,16 @@ impl Scored {
         }
     }
 
+    /// The name as the tables hold it: without NUL, and cut to what an index takes.
+    fn kept_name(&self) -> String {
+        without_nul(&self.name).chars().take(NAME_CHARS_MAX).collect()
+    }
+
     /// Its [`COLUMNS`].
     pub(super) fn binds(&self) -> [Bind<'_>; 10] {
         let (score, failure) = (self.outcome().ok(), self.outcome().err());
         binds![
-            &self.name,
+            self.kept_name(),
             &self.version,
             score.and_then(|score| score.score),
             score.and_then(|score| score.label.as_deref()),
@@ -229,7 +238,7 @@ impl Work for PutScores {
         // One statement does not write a row twice: of each key the highest epoch, the first of equals.
         let mut last = std::collections::BTreeMap::<_, &TraceScore>::new();
         for score in &self.0 {
-            let slot = last.entry((score.trace, score.rule, &score.scored.name)).or_insert(score);
+            let slot = last.entry((score.trace, score.rule, score.scored.kept_name())).or_insert(score);
             if score.epoch > slot.epoch {
                 *slot = score;
             }

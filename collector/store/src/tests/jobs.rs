@@ -406,6 +406,13 @@ async fn hostile_texts_are_kept_without_nul(db: Db) {
     assert_eq!(db.store.end(vec![done(&leased, vec![score])], NOW).await.unwrap(), [true]);
     let result = db.store.results(new.id, &ResultFilter::default(), None, 9).await.unwrap().data.remove(0);
     assert_eq!((&*result.scored.name, result.scored.metadata), ("q; DROP", json!({"": [""]})));
+    let long = new_job(prompt);
+    prepared(&db, long.clone(), targets(0..1), &ONE).await;
+    let leased = db.store.take(want(long.id, 1, 9, "one", NOW)).await.unwrap().remove(0);
+    let score = scored(&"é".repeat(10_000), Ok(1.0));
+    assert_eq!(db.store.end(vec![done(&leased, vec![score])], NOW).await.unwrap(), [true]);
+    let result = db.store.results(long.id, &ResultFilter::default(), None, 9).await.unwrap().data.remove(0);
+    assert_eq!(result.scored.name, "é".repeat(200));
     let again = db.store.create_job(NewJob { id: Uuid::new_v4(), ..new.clone() }).await.unwrap();
     assert_eq!(again, Created { id: new.id, is_new: false });
 }

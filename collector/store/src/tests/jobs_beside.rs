@@ -168,7 +168,8 @@ async fn the_outbox_tells_the_newest(db: Db) {
 }
 
 async fn the_outbox_is_shared_without_overlap(db: Db) {
-    let all = (0..300).map(|at| ("span".to_owned(), format!("{at:03}"), json!({"at": at}))).collect();
+    let put = |(at, end)| ("span".to_owned(), format!("{at:03}{end}"), json!({"at": at}));
+    let all = (0..300).flat_map(|at| [(at, ""), (at, "\0")]).map(put).collect();
     db.store.put_all_outgoing(all, NOW).await.unwrap();
     let mut keys = Vec::new();
     loop {
@@ -256,6 +257,9 @@ async fn scores_of_a_trace_are_replaced_by_a_higher_epoch(db: Db) {
     let all = vec![score("quality", 0, Ok(0.1), Subject::Trace), newer.clone(), stranger];
     assert_eq!(db.store.put_trace_scores(all).await.unwrap(), 1);
     assert_eq!(db.store.trace_scores(TraceId([1; 16])).await.unwrap(), [newer, first[1].clone()]);
+    // Names that are the same once they are kept.
+    let alike = vec![score("x\0", 0, Ok(0.1), Subject::Trace), score("x", 0, Ok(0.2), Subject::Trace)];
+    assert_eq!(db.store.put_trace_scores(alike).await.unwrap(), 1);
 }
 
 async fn a_rules_money_keeps_to_its_budget(db: Db) {
