@@ -75,8 +75,8 @@ pub struct Sought<'a> {
 
 /// A connection to Phoenix's API.
 pub struct Client {
-    http: reqwest::Client,
-    base: String,
+    pub(crate) http: reqwest::Client,
+    pub(crate) base: String,
     authorization: RwLock<Option<HeaderValue>>,
     version: RwLock<Option<String>>,
 }
@@ -114,7 +114,7 @@ impl Client {
         let status = answer.status();
         // Another server, or Phoenix's web pages, may well answer 200 to a path that they do not know.
         let is_phoenix = answer.headers().contains_key(VERSION_HEADER);
-        let text = String::from_utf8_lossy(&body(answer).await?).trim().to_owned();
+        let text = String::from_utf8_lossy(&body(answer, ANSWER_BYTES_MAX).await?).trim().to_owned();
         if !is_phoenix || text.len() > 64 || text.contains(['<', '\n']) {
             return Err(Error::Answer { status, said: "this is not phoenix".to_owned() });
         }
@@ -170,7 +170,7 @@ impl Client {
     ) -> Result<HashMap<String, Option<Node>>, Error> {
         let answer = self.send(self.http.post(format!("{}/graphql", self.base)).json(query)).await?;
         let status = answer.status();
-        let body = body(answer).await?;
+        let body = body(answer, ANSWER_BYTES_MAX).await?;
         let unreadable = || Error::Answer { status, said: beginning(&body) };
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| unreadable())?;
         match answer.data {
@@ -180,6 +180,15 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let answer = self.exchange(request).await?;
+        match answer.status() {
+            status if status.is_success() => Ok(answer),
+            status => Err(Error::Answer { status, said: beginning(&body(answer, ANSWER_BYTES_MAX).await?) }),
+        }
+    }
+
+    /// Sends it with the key; whatever Phoenix answers, except that it does not take the key.
+    pub(crate) async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
         let authorization = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
         let request = match authorization {
             Some(authorization) => request.header(AUTHORIZATION, authorization),
@@ -191,8 +200,7 @@ impl Client {
         }
         match answer.status() {
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(Error::Unauthorized { status }),
-            status if status.is_success() => Ok(answer),
-            status => Err(Error::Answer { status, said: beginning(&body(answer).await?) }),
+            _ => Ok(answer),
         }
     }
 
@@ -224,10 +232,11 @@ fn listing(projects: &[(&str, Vec<SpanId>)]) -> Value {
     json!({ "query": format!("query({arguments}){{{selections}}}"), "variables": variables })
 }
 
-async fn body(mut answer: Response) -> Result<Vec<u8>, Error> {
+/// The answer's body, if it has no more than `bytes_max`.
+pub(crate) async fn body(mut answer: Response, bytes_max: usize) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if body.len() + chunk.len() > bytes_max {
             return Err(Error::Answer { status: answer.status(), said: "an endless answer".to_owned() });
         }
         body.extend_from_slice(&chunk);
@@ -239,7 +248,7 @@ fn failed(error: reqwest::Error) -> Error {
     if error.is_timeout() && !error.is_connect() { Error::TimedOut } else { Error::Unreachable(error) }
 }
 
-fn beginning(body: &[u8]) -> String {
+pub(crate) fn beginning(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned()
 }
 

@@ -2,13 +2,21 @@
 //!
 //! - [`mend`]: a copy of a request that Phoenix can take, and understands.
 //! - [`client`]: Phoenix's version, and which spans it holds.
+//! - [`datasets`], [`experiments`], [`annotations`], [`configs`]: evaluation's results, written so that a repetition changes nothing.
+//! - [`rest`]: what these calls answer with when they fail; [`text`]: what Phoenix's database cannot hold.
 //! - [`process`]: a Phoenix of one's own, for the demo and the tests.
 //!
 //! Not here: sending spans (`emberd-consumers`, over plain OTLP), the log, SQL, the proxy to Phoenix's own API.
 
+pub mod annotations;
 pub mod client;
+pub mod configs;
+pub mod datasets;
+pub mod experiments;
 pub mod mend;
 pub mod process;
+pub mod rest;
+pub mod text;
 
 pub use client::{Client, Sought};
 pub use mend::{Mended, mend};
