@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("emberd-model", 0),
     ("emberd-proto", 0),
     ("emberd-log", 1),
     ("emberd-store", 1),
     ("emberd-phoenix", 1),
     ("emberd-evaluators-kit", 1),
+    ("emberd-evaluators-datasets", 1),
     ("emberd-intake", 2),
     ("emberd-consumers", 2),
     ("emberd-api", 3),
