@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use emberd_evaluators_datasets::phoenix::{Shape, from_phoenix, to_phoenix};
+use emberd_evaluators_datasets::{Type, validate};
 use emberd_model::{SpanId, TraceId, UnixNanos};
 use emberd_phoenix::annotations::{Annotation, Level, Sought, Target};
 use emberd_phoenix::configs::{Config, Direction, Values};
@@ -92,6 +94,7 @@ impl World {
 async fn the_real_phoenix_keeps_what_evaluation_finds() {
     let mut world = World::start().await;
     a_dataset_comes_back_as_it_went(&mut world).await;
+    each_type_of_dataset_comes_back(&world).await;
     versions_follow_what_changes(&world).await;
     a_cut_experiment_is_resumed_and_nothing_is_doubled(&mut world).await;
     the_latest_annotation_wins(&mut world).await;
@@ -162,6 +165,36 @@ async fn a_dataset_comes_back_as_it_went(world: &mut World) {
     let cleaned = (object(json!({ "a": "xy" })), object(json!({ "l": [""] })));
     assert_eq!((read.id.as_str(), (read.input, read.metadata)), ("nul", cleaned));
     assert!(world.client.dataset_by_name("nu\0ls").await.unwrap().is_some());
+}
+
+/// Examples of each type go up in Phoenix's shape and come back as the same examples, ids and all.
+async fn each_type_of_dataset_comes_back(world: &World) {
+    let rows = [
+        (
+            Type::QaPairs,
+            json!([{ "question": "q?", "answer": "" }, { "id": "given", "question": "", "answer": "é\n" }]),
+        ),
+        (Type::Completions, json!([{ "prompt": "p", "completion": "{}" }, { "prompt": "p", "completion": "{}" }])),
+        (Type::Classifications, json!([{ "text": "t", "label": "l", "metadata": { "n": [1.5, null] } }])),
+        (
+            Type::Custom,
+            json!([
+                { "input": [1], "context": { "docs": ["d"] } }, { "input": "", "output": 0, "reference": false },
+                { "input": { "input": 1 }, "output": { "output": "o" } },
+            ]),
+        ),
+    ];
+    for (r#type, rows) in rows {
+        let examples = validate(r#type, rows.as_array().unwrap(), 1).unwrap();
+        let item =
+            |shape: Shape| Item { id: shape.id, input: shape.input, output: shape.output, metadata: shape.metadata };
+        let items: Vec<_> = examples.iter().map(|example| item(to_phoenix(r#type, example))).collect();
+        let done = world.client.upload_dataset(Action::Update, r#type.name(), None, &items).await.unwrap();
+        let read = world.client.dataset_examples(&done.dataset_id, Some(&done.version_id)).await.unwrap();
+        let shape = |item: Item| Shape { id: item.id, input: item.input, output: item.output, metadata: item.metadata };
+        let read = read.examples.into_iter().map(|stored| from_phoenix(r#type, shape(stored.item)).unwrap());
+        assert_eq!(read.collect::<Vec<_>>(), examples);
+    }
 }
 
 /// A repeated upload makes no version; a changed example makes one, and the old version still holds what it held.

@@ -122,6 +122,11 @@ impl Binding<'_> {
         }
     }
 
+    /// Whether anything becomes of the values of this column.
+    pub(crate) fn wants(&self, column: &str) -> bool {
+        self.extra != Extra::Ignore || self.fields.iter().any(|field| field.column == column)
+    }
+
     /// A row under the type's names; what is wrong with one of its columns is said to `fault`.
     pub(crate) fn row(&self, mut raw: Row, fault: &mut dyn FnMut(&str, String)) -> Row {
         let mut row = Row::new();

@@ -152,6 +152,11 @@ impl Rows<'_> {
         self.binding.check_header(names).map_err(|what| Error::Columns { what })
     }
 
+    /// Whether anything becomes of the values of this column.
+    pub(crate) fn wants(&self, column: &str) -> bool {
+        self.binding.wants(column)
+    }
+
     /// The next row, of so many bytes, beginning on this line if the format has lines.
     pub(crate) fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error> {
         self.count(bytes)?;

@@ -8,6 +8,7 @@
 //! Not here: columns encrypted, or compressed otherwise than by snappy or zstd: they are an error that says so.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
 use parquet::errors::ParquetError;
@@ -77,12 +78,17 @@ fn read_rows<S: ChunkReader + 'static>(source: S, rows: &mut Rows<'_>) -> Result
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > limits.total_bytes.saturating_mul(2)) {
         return Err(Error::TooLarge { what: "all rows together have bytes", max: limits.total_bytes });
     }
-    let fields = schema.root_schema().get_fields();
-    let names: Vec<_> = fields.iter().map(|field| field.name().to_owned()).collect();
+    let root = schema.root_schema();
+    let names: Vec<_> = root.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let names: Vec<_> = names.into_iter().filter(|name| !name.starts_with(INDEX)).collect();
     rows.header(&names)?;
+    // What is left out is not even inflated.
+    let wanted = |field: &&Arc<Schema>| !field.name().starts_with(INDEX) && rows.wants(field.name());
+    let fields: Vec<_> = root.get_fields().iter().filter(wanted).cloned().collect();
     let takes: Vec<_> = fields.iter().map(|field| take(field)).collect();
-    let records = file.get_row_iter(None).map_err(|error| broken("row 1", &error))?;
+    let wanted = Schema::group_type_builder(root.name()).with_fields(fields).build();
+    let records = wanted.and_then(|wanted| file.get_row_iter(Some(wanted)));
+    let records = records.map_err(|error| broken("row 1", &error))?;
     let mut seen = 0;
     for record in records {
         seen += 1;
@@ -133,9 +139,6 @@ fn nanos(logical: &LogicalType) -> bool {
 fn object(record: Record, takes: &[Take], bytes: &mut u64) -> Result<Map<String, Value>, String> {
     let mut row = Map::new();
     for (index, (name, field)) in record.into_columns().into_iter().enumerate() {
-        if name.starts_with(INDEX) {
-            continue;
-        }
         let value = match (takes.get(index), field) {
             (Some(Take::Json), Field::Str(text)) => {
                 *bytes += text.len() as u64;

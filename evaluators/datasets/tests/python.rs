@@ -97,6 +97,21 @@ pq.write_table(table, "custom.parquet")
         "f32": 0.1, "u64": u64::MAX, "i8": -5, "flag": true, "word": "w", "large": "l", "map": { "a": 1 },
     });
     assert_eq!(Value::from(custom[0].metadata.clone()), metadata);
+    let columns = Columns {
+        id: Some("word".into()),
+        input: Some("large".into()),
+        output: Some("f32".into()),
+        extra: Extra::Ignore,
+        ..Columns::default()
+    };
+    let how = Import { columns, ..Import::new(Type::Custom, Format::Parquet) };
+    let file = || Source::File(std::fs::File::open(dir.path().join("custom.parquet")).unwrap());
+    let twice = import(file(), &how).unwrap_err().to_string();
+    assert_eq!(twice, "row 2, id: is that of row 1 too");
+    let how = Import { columns: Columns { id: None, ..how.columns }, ..how };
+    let some = import(file(), &how).unwrap();
+    assert_eq!((&some[1].input, &some[1].output, &some[0].metadata["k"]), (&json!("l"), &Some(json!(0.2)), &json!(1)));
+    assert_eq!(some[0].metadata.len(), 1);
     let file = std::fs::File::open(dir.path().join("gzip.parquet")).unwrap();
     let refused = import(Source::File(file), &Import::new(Type::QaPairs, Format::Parquet)).unwrap_err().to_string();
     assert!(refused.to_lowercase().contains("gzip") || refused.contains("flate2"), "{refused}");
