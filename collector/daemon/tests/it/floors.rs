@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 15] = [
     ("emberd-model", 0),
     ("emberd-proto", 0),
     ("emberd-log", 1),
@@ -12,12 +12,14 @@ const FLOORS: [(&str, u8); 13] = [
     ("emberd-phoenix", 1),
     ("emberd-evaluators-kit", 1),
     ("emberd-evaluators-datasets", 1),
+    ("emberd-evaluators-hosts", 2),
+    ("emberd-evaluators-jobs", 3),
     ("emberd-intake", 2),
     ("emberd-consumers", 2),
-    ("emberd-api", 3),
-    ("emberd-daemon", 4),
-    ("emberd-benches", 5),
-    ("emberd-fuzz", 5),
+    ("emberd-api", 4),
+    ("emberd-daemon", 5),
+    ("emberd-benches", 6),
+    ("emberd-fuzz", 6),
 ];
 
 #[test]

@@ -1,0 +1,226 @@
+//! Sums up the jobs whose items are all over, and ends them.
+//!
+//! A job is completed when at least one score was given, and failed when none was; the reason then is what failed most often. Latencies are
+//! those of the runs, where the prompt was run, and of the evaluations otherwise.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use emberd_evaluators_kit::contract::Range;
+use emberd_evaluators_kit::stats::Tally;
+use emberd_evaluators_kit::stats::summary::percentiles;
+use emberd_evaluators_kit::{Class, Score};
+use emberd_store::Error;
+use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, ResultFilter, StoredResult};
+use serde_json::{Map, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Shared;
+use crate::plan::{Plan, PlannedScore};
+use crate::price;
+
+/// Of the intervals.
+const LEVEL: f64 = 0.95;
+/// After an error of the database's.
+const AGAIN: Duration = Duration::from_secs(1);
+const PAGE: u32 = 10_000;
+
+/// Closes jobs until `stop`.
+pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
+    let mut open = shared.open.subscribe();
+    while !stop.is_cancelled() {
+        let held = shared.store.hold_job(Phase::Closing, &shared.owner, shared.config.lease, shared.now()).await;
+        let wait = match held {
+            Ok(Some(held)) => {
+                while let Err(error) = close(shared, &held).await {
+                    tracing::warn!(job = %held.job.id, error = %shared.told(&error), "a job could not be closed now");
+                    // Held all the same: nobody else need wait for our lease to end.
+                    let is_stopped = tokio::time::timeout(AGAIN, stop.cancelled()).await.is_ok();
+                    let extended = shared.store.extend_job(held.job.id, held.fence, shared.config.lease, shared.now());
+                    if is_stopped || matches!(extended.await, Ok(false)) {
+                        break;
+                    }
+                }
+                continue;
+            }
+            Ok(None) => shared.config.poll,
+            Err(error) => {
+                tracing::warn!(error = %shared.told(&error), "jobs to close could not be looked for");
+                shared.config.poll.max(AGAIN)
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+            _ = open.changed() => {}
+        }
+    }
+}
+
+async fn close(shared: &Shared, held: &HeldJob) -> Result<(), Error> {
+    let job = held.job.id;
+    let plan = match Plan::read(&held.job.plan) {
+        Ok(plan) => plan,
+        Err(why) => {
+            return finish(
+                shared,
+                held,
+                Closed { outcome: Outcome::Failed, results: None, metrics: None, error: Some(why) },
+            )
+            .await;
+        }
+    };
+    let mut sums = Sums::new(&plan);
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = shared.store.results(job, &ResultFilter::default(), cursor.as_deref(), PAGE).await?;
+        page.data.iter().for_each(|result| sums.add(result));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+        if !shared.store.extend_job(job, held.fence, shared.config.lease, shared.now()).await? {
+            return Ok(());
+        }
+    }
+    // Calls that were cut off count before the sum is told.
+    while shared.store.release_stale(1_000, shared.now()).await? == 1_000 {}
+    let Some(now) = shared.store.job(job).await? else { return Ok(()) };
+    finish(shared, held, sums.closed(&plan, &now)).await
+}
+
+async fn finish(shared: &Shared, held: &HeldJob, closed: Closed) -> Result<(), Error> {
+    let (job, outcome) = (held.job.id, closed.outcome);
+    if shared.store.close_job(job, held.fence, closed, shared.now()).await? {
+        shared.counting.closed(outcome, held.job.created_at, shared.now());
+        shared.events.tell(shared, job).await;
+    }
+    Ok(())
+}
+
+struct Sums {
+    /// By step and name.
+    tallies: BTreeMap<(i64, String), Tally>,
+    runs: Vec<f64>,
+    evaluations: Vec<f64>,
+    errors: BTreeMap<String, u64>,
+    /// Of each class, one message.
+    messages: BTreeMap<String, String>,
+    scored: u64,
+    cached: u64,
+    examples: i64,
+}
+
+impl Sums {
+    fn new(plan: &Plan) -> Self {
+        let mut tallies = BTreeMap::new();
+        for (at, planned) in plan.evaluators.iter().enumerate() {
+            for PlannedScore { name, direction, min, max, .. } in &planned.scores {
+                tallies.insert((at as i64 + 1, name.clone()), Tally::new(Range { min: *min, max: *max }, *direction));
+            }
+        }
+        let (runs, evaluations) = (Vec::new(), Vec::new());
+        let (errors, messages) = (BTreeMap::new(), BTreeMap::new());
+        Self { tallies, runs, evaluations, errors, messages, scored: 0, cached: 0, examples: 0 }
+    }
+
+    fn add(&mut self, result: &StoredResult) {
+        let scored = &result.scored;
+        self.examples = self.examples.max(result.nr + 1);
+        self.cached += u64::from(scored.cached);
+        if let Err(failure) = &scored.outcome {
+            *self.errors.entry(failure.class.clone()).or_default() += 1;
+            if !self.messages.contains_key(&failure.class) {
+                self.messages.insert(failure.class.clone(), failure.message.clone());
+            }
+        }
+        let millis = scored.latency.as_micros() as f64 / 1e3;
+        if result.step == 0 {
+            if scored.outcome.is_ok() {
+                self.runs.push(millis);
+            }
+            return;
+        }
+        if scored.outcome.is_ok() {
+            self.scored += 1;
+            self.evaluations.push(millis);
+        }
+        let unplanned = || Tally::new(Range { min: None, max: None }, kit_direction(scored.direction));
+        let tally = self.tallies.entry((result.step, scored.name.clone())).or_insert_with(unplanned);
+        match &scored.outcome {
+            Ok(score) => tally.score(&Score {
+                name: "".into(),
+                value: score.score,
+                label: score.label.clone().map(Into::into),
+                explanation: None,
+                direction: kit_direction(scored.direction),
+                metadata: Map::new(),
+            }),
+            // The classes of the store's own (no_output, not_a_number) are counted by name above.
+            Err(failure) => tally.failure(Class::from_name(&failure.class).unwrap_or(Class::MissingField)),
+        }
+    }
+
+    fn closed(mut self, plan: &Plan, job: &emberd_store::jobs::Job) -> Closed {
+        let (mut by_name, mut results) = (Map::new(), Vec::new());
+        for ((step, name), tally) in &self.tallies {
+            let mut summary = serde_json::to_value(tally.summary(LEVEL)).unwrap_or_default();
+            if let Some(planned) = plan.evaluator(*step) {
+                let direction = planned.scores.iter().find(|score| score.name == *name).map(|score| score.direction);
+                results.push(json!({
+                    "name": name,
+                    "evaluator": planned.spec.name,
+                    "version": planned.version,
+                    "kind": planned.kind,
+                    "direction": direction,
+                    "mean": summary["mean"],
+                    "pass_rate": summary["pass_rate"],
+                    "scored": summary["scored"],
+                    "errors": summary["errors"],
+                    "of": summary["of"],
+                }));
+                summary["direction"] = json!(direction);
+            }
+            by_name.insert(name.clone(), summary);
+        }
+        let latencies = if plan.run.is_some() { &mut self.runs } else { &mut self.evaluations };
+        let metrics = json!({
+            "evaluators": by_name,
+            "latency_ms": percentiles(latencies),
+            "tokens": job.tokens,
+            "cost": price::dollars(job.spent),
+            "errors": self.errors,
+            "cached": self.cached,
+            "examples": self.examples,
+        });
+        let is_failed = self.scored == 0;
+        Closed {
+            outcome: if is_failed { Outcome::Failed } else { Outcome::Completed },
+            results: Some(json!({"evaluators": results, "examples": self.examples})),
+            metrics: Some(metrics),
+            error: is_failed.then(|| self.why()),
+        }
+    }
+
+    /// Why nothing was scored. What a run failed of counts, rather than that its evaluators had no output.
+    fn why(&self) -> String {
+        let most = self.errors.iter().filter(|(class, _)| *class != "no_output").max_by_key(|(_, count)| **count);
+        match most {
+            Some((class, count)) => {
+                let message = self.messages.get(class).map_or("", String::as_str);
+                format!("nothing could be scored: {count} times {class}: {message}")
+            }
+            None => "nothing could be scored".to_owned(),
+        }
+    }
+}
+
+fn kit_direction(direction: emberd_store::jobs::Direction) -> emberd_evaluators_kit::Direction {
+    use emberd_evaluators_kit::Direction as Kit;
+    use emberd_store::jobs::Direction as Stored;
+    match direction {
+        Stored::Maximize => Kit::Maximize,
+        Stored::Minimize => Kit::Minimize,
+        Stored::Neutral => Kit::Neutral,
+    }
+}

@@ -1,0 +1,183 @@
+//! Writes the targets of new jobs: chunk by chunk, from where the last one ended.
+
+use std::time::Duration;
+
+use emberd_model::row::Status;
+use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, Step, Target, Viewer};
+use emberd_store::library::TraceFilter;
+use emberd_store::{Error, Moment};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::engine::Shared;
+use crate::examples::{of_dataset, of_trace};
+use crate::plan::Plan;
+use crate::request::{Source, Traces};
+
+/// After an error of the database's.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Examples in a chunk: begun with few, then as many as are of this size together.
+const CHUNK_FIRST: u32 = 1_000;
+const CHUNK_MAX: u32 = 10_000;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Prepares jobs until `stop`.
+pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        let held = shared.store.hold_job(Phase::Preparing, &shared.owner, shared.config.lease, shared.now()).await;
+        let wait = match held {
+            Ok(Some(held)) => {
+                while let Err(error) = prepare(shared, &held, stop).await {
+                    tracing::warn!(job = %held.job.id, error = %shared.told(&error), "a job could not be prepared now");
+                    // Held all the same: nobody else need wait for our lease to end.
+                    let is_stopped = tokio::time::timeout(AGAIN, stop.cancelled()).await.is_ok();
+                    let extended = shared.store.extend_job(held.job.id, held.fence, shared.config.lease, shared.now());
+                    if is_stopped || matches!(extended.await, Ok(false)) {
+                        break;
+                    }
+                }
+                continue;
+            }
+            Ok(None) => shared.config.poll,
+            Err(error) => {
+                tracing::warn!(error = %shared.told(&error), "new jobs could not be looked for");
+                shared.config.poll.max(AGAIN)
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = shared.events.created.notified() => {}
+        }
+    }
+}
+
+async fn prepare(shared: &Shared, held: &HeldJob, stop: &CancellationToken) -> Result<(), Error> {
+    let job = held.job.id;
+    let plan = match Plan::read(&held.job.plan) {
+        Ok(plan) => plan,
+        Err(why) => return fail(shared, held, why).await,
+    };
+    let steps: Vec<Step> = plan.steps().map(|step| Step { step, blocked: plan.run.is_some() && step > 0 }).collect();
+    let targets = match &plan.source {
+        Source::Dataset { id } => dataset(shared, held, *id, plan.run.is_some(), &steps, stop).await?,
+        Source::Traces(traces) => self::traces(shared, held, plan.prompt, traces, &steps, stop).await?,
+    };
+    match targets {
+        Written::All(0) => fail(shared, held, "there is nothing to evaluate: no example was found".to_owned()).await,
+        Written::All(_) => {
+            shared.store.open_job(job, held.fence, shared.now()).await?;
+            shared.wake.notify_one();
+            Ok(())
+        }
+        Written::Gone(why) => fail(shared, held, why).await,
+        // Another's by now, or emberd stops: who prepares it next goes on from here.
+        Written::Left => Ok(()),
+    }
+}
+
+enum Written {
+    All(i64),
+    Gone(String),
+    Left,
+}
+
+async fn fail(shared: &Shared, held: &HeldJob, why: String) -> Result<(), Error> {
+    let closed = Closed { outcome: Outcome::Failed, results: None, metrics: None, error: Some(why) };
+    if shared.store.close_job(held.job.id, held.fence, closed, shared.now()).await? {
+        shared.counting.closed(Outcome::Failed, held.job.created_at, shared.now());
+        shared.events.tell(shared, held.job.id).await;
+    }
+    Ok(())
+}
+
+/// Writes a chunk; false: the job is another's by now.
+async fn put(shared: &Shared, held: &HeldJob, targets: Vec<Target>, steps: &[Step]) -> Result<bool, Error> {
+    let (job, fence) = (held.job.id, held.fence);
+    let put = shared.store.put_targets(job, fence, targets, steps.to_vec()).await?;
+    Ok(put.is_some() && shared.store.extend_job(job, fence, shared.config.lease, shared.now()).await?)
+}
+
+async fn dataset(
+    shared: &Shared,
+    held: &HeldJob,
+    id: Uuid,
+    is_run: bool,
+    steps: &[Step],
+    stop: &CancellationToken,
+) -> Result<Written, Error> {
+    // Whether its creator may see it was asked when the job was made.
+    let viewer = Viewer { user: Uuid::nil(), is_admin: true };
+    let Some(dataset) = shared.store.dataset(viewer, id).await? else {
+        return Ok(Written::Gone("the dataset is gone".to_owned()));
+    };
+    let (mut from, mut limit) = (held.next_nr, CHUNK_FIRST);
+    loop {
+        let examples = shared.store.examples(viewer, id, from, limit).await?;
+        if examples.is_empty() {
+            return Ok(Written::All(from));
+        }
+        if stop.is_cancelled() {
+            return Ok(Written::Left);
+        }
+        let count = examples.len();
+        let bytes: usize =
+            examples.iter().step_by(count.div_ceil(16)).map(|example| example.body.to_string().len()).sum();
+        let one = (bytes / count.min(16)).max(1);
+        let is_last = (count as u64) < u64::from(limit);
+        from = examples.last().map_or(from, |last| last.nr + 1);
+        let targets = examples.into_iter().map(|example| of_dataset(dataset.kind, example.nr, example.body, is_run));
+        if !put(shared, held, targets.collect(), steps).await? {
+            return Ok(Written::Left);
+        }
+        if is_last {
+            return Ok(Written::All(from));
+        }
+        limit = u32::try_from(CHUNK_BYTES / one).unwrap_or(CHUNK_MAX).clamp(1, CHUNK_MAX);
+    }
+}
+
+/// The rows that a job of traces is about.
+pub(crate) fn filter(prompt: Uuid, traces: &Traces) -> TraceFilter {
+    let status = [Status::Success, Status::Error, Status::Timeout];
+    TraceFilter {
+        prompt_id: Some(prompt),
+        status: traces.status.as_deref().and_then(|word| status.into_iter().find(|status| status.as_str() == word)),
+        session_id: traces.session,
+        from: traces.from.map(Moment::from_micros),
+        to: traces.to.map(Moment::from_micros),
+        ..TraceFilter::default()
+    }
+}
+
+/// From the newest on. Taken up again it begins anew, and finds the same rows under the same numbers.
+async fn traces(
+    shared: &Shared,
+    held: &HeldJob,
+    prompt: Uuid,
+    traces: &Traces,
+    steps: &[Step],
+    stop: &CancellationToken,
+) -> Result<Written, Error> {
+    let filter = filter(prompt, traces);
+    let mut cursor: Option<String> = None;
+    let mut nr = 0;
+    let limit = i64::try_from(traces.limit).unwrap_or(i64::MAX);
+    while nr < limit {
+        if stop.is_cancelled() {
+            return Ok(Written::Left);
+        }
+        let page = shared.store.traces(&filter, cursor.as_deref(), 500).await?;
+        let targets: Vec<Target> =
+            page.data.iter().take((limit - nr).max(0) as usize).zip(nr..).map(|(row, nr)| of_trace(nr, row)).collect();
+        nr += targets.len() as i64;
+        if !targets.is_empty() && !put(shared, held, targets, steps).await? {
+            return Ok(Written::Left);
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    Ok(Written::All(nr))
+}

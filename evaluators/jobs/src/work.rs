@@ -1,0 +1,344 @@
+//! The loop that takes items and hands them out: by turns over all open jobs and their steps.
+//!
+//! Each turn gives every (job, step) at most one batch, so that a large job does not keep a small one waiting. Items of a step that asks a
+//! model are taken as its endpoint's pace allows; functions and plugins have a number of batches each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use emberd_evaluators_kit::{Class, Failure};
+use emberd_store::jobs::{Ended, Leased, Want};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::ends::Ending;
+use crate::engine::Shared;
+use crate::evaluators::Live;
+use crate::job::{Running, Step};
+use crate::leases::Held;
+use crate::provider::Provider;
+use crate::steps;
+
+/// Items of a model's step in one taking.
+const MODEL_BATCH: usize = 32;
+/// Examples of a plugin's batch, where it bears as many.
+const PLUGIN_BATCH: u32 = 100;
+/// Examples of a function's batch: begun with few, then as many as are of this size together.
+const CODE_BATCH_FIRST: u32 = 100;
+const CODE_BATCH_MAX: u32 = 2_000;
+const CODE_BATCH_BYTES: usize = 4 << 20;
+/// The shortest time between two looks at the open jobs.
+const REFRESH_MIN: Duration = Duration::from_millis(25);
+/// When an evaluator that is not ready is looked at again.
+const NOT_YET: Duration = Duration::from_secs(2);
+
+/// Asks for open jobs, as often as the configuration says and whenever something is new.
+pub(crate) async fn refresh(shared: &Shared, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match shared.store.open_jobs().await {
+            Ok(jobs) => drop(shared.open.send_replace(Arc::new(jobs))),
+            Err(error) => tracing::warn!(error = %shared.told(&error), "open jobs could not be read"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(shared.config.poll) => {}
+            () = shared.wake.notified() => {}
+        }
+        // However often something is new.
+        tokio::time::sleep(shared.config.poll.min(REFRESH_MIN)).await;
+    }
+}
+
+/// Works until `stop`, and then waits for what is in flight, for as long as the configuration says.
+pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
+    let mut work = Work::new(shared);
+    let mut open = shared.open.subscribe();
+    while !stop.is_cancelled() {
+        let jobs = Arc::clone(&open.borrow_and_update());
+        work.know(&jobs);
+        let took = work.turn().await;
+        while work.tasks.try_join_next().is_some() {}
+        if took {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = open.changed() => work.idle.clear(),
+            Some(_) = work.tasks.join_next() => {}
+            () = tokio::time::sleep(shared.config.poll) => {}
+        }
+    }
+    let all = async { while work.tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(shared.config.grace, all).await.is_err() {
+        tracing::warn!("calls in flight did not end in time");
+        work.tasks.shutdown().await;
+    }
+}
+
+struct Work {
+    shared: Arc<Shared>,
+    jobs: Vec<Arc<Running>>,
+    /// Steps that had nothing to take, until when.
+    idle: HashMap<(Uuid, i64), Instant>,
+    code_sizes: HashMap<(Uuid, i64), u32>,
+    code: Arc<Semaphore>,
+    plugins: Arc<Semaphore>,
+    /// Items in hand by model.
+    in_hand: HashMap<String, Arc<AtomicUsize>>,
+    tasks: JoinSet<()>,
+    turn: usize,
+}
+
+/// An item of a model's step in hand: of its model, and of its job.
+struct InHand([Arc<AtomicUsize>; 2]);
+
+impl InHand {
+    fn new(counts: [&Arc<AtomicUsize>; 2]) -> Self {
+        for count in counts {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(counts.map(Arc::clone))
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        for count in &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Work {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            jobs: Vec::new(),
+            idle: HashMap::new(),
+            code_sizes: HashMap::new(),
+            code: Arc::new(Semaphore::new(shared.config.code_batches)),
+            plugins: Arc::new(Semaphore::new(shared.config.plugin_batches)),
+            in_hand: HashMap::new(),
+            tasks: JoinSet::new(),
+            turn: 0,
+        }
+    }
+
+    /// Takes up new jobs and forgets those that are over.
+    fn know(&mut self, open: &[emberd_store::jobs::Job]) {
+        self.jobs.retain(|known| open.iter().any(|job| job.id == known.id));
+        for job in open.iter().filter(|job| !self.jobs.iter().any(|known| known.id == job.id)).collect::<Vec<_>>() {
+            match Running::new(job) {
+                Ok(running) => self.jobs.push(Arc::new(running)),
+                Err(why) => tracing::warn!(job = %job.id, why, "a job is left to others"),
+            }
+        }
+        let jobs = &self.jobs;
+        self.code_sizes.retain(|(job, _), _| jobs.iter().any(|known| known.id == *job));
+    }
+
+    /// One batch of each step of each job; whether there was anything.
+    async fn turn(&mut self) -> bool {
+        self.turn = self.turn.wrapping_add(1);
+        let mut jobs = self.jobs.clone();
+        if !jobs.is_empty() {
+            let first = self.turn % jobs.len();
+            jobs.rotate_left(first);
+        }
+        let mut took = false;
+        for job in jobs {
+            for step in job.plan.steps() {
+                let now = Instant::now();
+                if self.idle.get(&(job.id, step)).is_some_and(|until| now < *until) {
+                    continue;
+                }
+                self.idle.remove(&(job.id, step));
+                took |= self.batch(&job, step).await;
+            }
+        }
+        took
+    }
+
+    async fn batch(&mut self, job: &Arc<Running>, step: i64) -> bool {
+        let live = if step == 0 { None } else { Some(job.step(&self.shared, step).await) };
+        match live {
+            None => self.model_batch(job, step, None).await,
+            Some(Step::Live(Live::Code(code))) => self.code_batch(job, step, code).await,
+            Some(Step::Live(Live::Plugin(metric))) => self.plugin_batch(job, step, metric).await,
+            Some(Step::Live(live @ Live::Judge(_))) => self.model_batch(job, step, Some(live)).await,
+            Some(Step::Broken(failure)) => self.broken_batch(job, step, failure).await,
+            Some(Step::NotYet) => {
+                self.idle.insert((job.id, step), Instant::now() + NOT_YET);
+                false
+            }
+        }
+    }
+
+    /// Takes items; a step that has fewer than asked for is left alone for a while.
+    async fn take(&mut self, job: &Running, step: i64, limit: u32) -> (Vec<Leased>, Vec<Held>) {
+        let shared = &self.shared;
+        let (owner, lease, now) = (shared.owner.clone(), shared.config.lease, shared.now());
+        let taken = shared.store.take(Want { job: job.id, step, limit, owner, lease, now }).await;
+        let taken = taken.unwrap_or_else(|error| {
+            tracing::warn!(error = %shared.told(&error), "items could not be taken");
+            Vec::new()
+        });
+        if taken.len() < limit as usize {
+            self.idle.insert((job.id, step), Instant::now() + shared.config.poll);
+        }
+        let held = taken.iter().map(|leased| shared.leases.hold(leased.key, leased.fence)).collect();
+        (taken, held)
+    }
+
+    async fn code_batch(&mut self, job: &Arc<Running>, step: i64, code: Arc<emberd_evaluators_kit::Coded>) -> bool {
+        let Ok(permit) = Arc::clone(&self.code).try_acquire_owned() else { return false };
+        let size = self.code_sizes.get(&(job.id, step)).copied().unwrap_or(CODE_BATCH_FIRST);
+        let (batch, held) = self.take(job, step, size).await;
+        let Some(some) = batch.first() else { return false };
+        // The first is taken for all: sizes of examples are alike, and the bound is no sharp one.
+        let bytes =
+            batch.iter().step_by(batch.len().div_ceil(8)).map(|leased| bytes_of(&leased.body)).max().unwrap_or(1);
+        let fit = u32::try_from(CODE_BATCH_BYTES / bytes.max(1)).unwrap_or(CODE_BATCH_MAX).clamp(1, CODE_BATCH_MAX);
+        self.code_sizes.insert((some.key.job, step), fit);
+        let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
+        self.spawn(permit, async move {
+            let judged = tokio::task::spawn_blocking(move || match job.plan.evaluator(step) {
+                Some(planned) => steps::code(planned, &code, batch),
+                None => Vec::new(),
+            });
+            if let Ok(ended) = judged.await {
+                end(&shared, ended, held).await;
+            }
+        });
+        true
+    }
+
+    async fn plugin_batch(
+        &mut self,
+        job: &Arc<Running>,
+        step: i64,
+        metric: Arc<emberd_evaluators_hosts::Metric>,
+    ) -> bool {
+        let Ok(permit) = Arc::clone(&self.plugins).try_acquire_owned() else { return false };
+        let limits = emberd_evaluators_kit::Evaluator::describe(&*metric).limits;
+        let (batch, held) = self.take(job, step, limits.batch_examples_max.clamp(1, PLUGIN_BATCH)).await;
+        if batch.is_empty() {
+            return false;
+        }
+        let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
+        self.spawn(permit, async move {
+            let Some(planned) = job.plan.evaluator(step) else { return };
+            let ended = steps::plugin(&shared, &job, planned, &metric, batch).await;
+            end(&shared, ended, held).await;
+        });
+        true
+    }
+
+    async fn broken_batch(&mut self, job: &Arc<Running>, step: i64, failure: Failure) -> bool {
+        let (batch, held) = self.take(job, step, CODE_BATCH_FIRST).await;
+        if batch.is_empty() {
+            return false;
+        }
+        end(&self.shared, steps::broken(job, step, &failure, batch), held).await;
+        true
+    }
+
+    async fn model_batch(&mut self, job: &Arc<Running>, step: i64, live: Option<Live>) -> bool {
+        let Some(model) = job.plan.model(step) else { return false };
+        let Some(provider) = self.shared.providers.of(model) else {
+            let failure = Failure::new(Class::ConfigError, format!("no endpoint is configured for {model:?}"));
+            return self.broken_batch(job, step, failure).await;
+        };
+        let in_hand = Arc::clone(self.in_hand.entry(model.to_owned()).or_default());
+        let hand = in_hand.load(Ordering::Relaxed);
+        let free = provider.room(hand).min(MODEL_BATCH);
+        let room = free.min(job.room());
+        // Not one by one: half of what may be called is worth a taking.
+        if room == 0 || (hand > 0 && free < MODEL_BATCH.min(hand / 2)) {
+            return false;
+        }
+        let (batch, held) = self.take(job, step, room as u32).await;
+        if batch.is_empty() {
+            return false;
+        }
+        let retried = match job.retried(&self.shared).await {
+            Ok(retried) => retried,
+            // The items are dropped: their leases end.
+            Err(_) => return false,
+        };
+        for (leased, held) in batch.into_iter().zip(held) {
+            let hand = InHand::new([&in_hand, &job.in_hand]);
+            let item = Item {
+                job: Arc::clone(job),
+                provider: Arc::clone(&provider),
+                live: live.clone(),
+                leased,
+                held,
+                retried,
+            };
+            let shared = Arc::clone(&self.shared);
+            self.tasks.spawn(async move {
+                item.work(&shared).await;
+                drop(hand);
+            });
+        }
+        true
+    }
+
+    fn spawn(&mut self, permit: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            work.await;
+            drop(permit);
+        });
+    }
+}
+
+/// An item that asks a model.
+struct Item {
+    job: Arc<Running>,
+    provider: Arc<Provider>,
+    /// The judge; none for a run.
+    live: Option<Live>,
+    leased: Leased,
+    held: Held,
+    retried: u32,
+}
+
+impl Item {
+    async fn work(self, shared: &Shared) {
+        let Self { job, provider, live, mut leased, held, retried } = self;
+        let step = leased.key.step;
+        let ended = match (&live, &job.plan.run, job.plan.evaluator(step), job.plan.model(step)) {
+            (Some(Live::Judge(judge)), _, Some(planned), Some(model)) => {
+                let court = steps::Court { planned, judge, provider: &provider, model };
+                steps::judge(shared, &job, court, &mut leased, &held, retried).await
+            }
+            (None, Some(run), ..) => steps::run(shared, &job, (run, &provider), &leased, &held, retried).await,
+            _ => None,
+        };
+        if let Some(end) = ended {
+            let ended = Ended { key: leased.key, fence: leased.fence, end };
+            self::end(shared, vec![ended], vec![held]).await;
+        }
+    }
+}
+
+async fn end(shared: &Shared, ended: Vec<Ended>, held: Vec<Held>) {
+    // Nobody writes ends any more: emberd stops, and the leases end.
+    let _ = shared.ends.send(Ending { ended, held }).await;
+}
+
+fn bytes_of(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.len() + 8,
+        Value::Array(items) => items.iter().map(bytes_of).sum::<usize>() + 8,
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + bytes_of(value) + 8).sum::<usize>() + 8,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
