@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 use crate::refusal::{Detail, Refusal};
 
-/// The largest body that any route takes.
+/// The largest body that a route takes.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+/// The largest body that a route takes which takes whole datasets.
+pub(crate) const UPLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// The `{id}` of the path, a UUID.
 pub(crate) struct Id(pub(crate) Uuid);
@@ -120,10 +122,16 @@ impl Parameters {
     }
 }
 
-/// The fields of a JSON object in the body.
+/// How large a body the route takes, for what its caller hears.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound(pub(crate) usize);
+
+/// The fields of a JSON object in the body, or of one inside it.
 pub(crate) struct Fields {
     left: Map<String, Value>,
     wrong: Vec<Detail>,
+    /// What stands before a field's name in what is wrong.
+    within: String,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
@@ -136,12 +144,13 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(Refusal::MediaType);
         }
+        let bound = request.extensions().get::<Bound>().map_or(BODY_BYTES_MAX, |bound| bound.0);
         let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(BODY_BYTES_MAX),
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(bound),
             _ => Refusal::NotJson("the body ended early".into()),
         })?;
         match serde_json::from_slice(&body) {
-            Ok(Value::Object(left)) => Ok(Self { left, wrong: Vec::new() }),
+            Ok(Value::Object(left)) => Ok(Self { left, wrong: Vec::new(), within: String::new() }),
             Ok(_) => Err(Refusal::invalid("", "expected an object")),
             Err(error) => Err(Refusal::NotJson(error.to_string())),
         }
@@ -149,27 +158,145 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 impl Fields {
+    fn fault(&mut self, name: &str, message: impl Into<String>) {
+        let path = format!("{}{}", self.within, shortened(name));
+        self.wrong.push(Detail { path, message: message.into() });
+    }
+
+    /// The whole object, for whoever checks it by himself.
+    pub(crate) fn whole(self) -> Value {
+        Value::Object(self.left)
+    }
+
+    /// Whether the field is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
     /// A text of so many characters, not all of them white.
     pub(crate) fn text(&mut self, name: &str, chars_max: usize) -> String {
-        let wrong = match self.left.remove(name) {
-            None | Some(Value::Null) => "is missing".to_owned(),
-            Some(Value::String(text)) if text.contains('\0') => "must not hold a NUL".to_owned(),
-            Some(Value::String(text)) if text.trim().is_empty() => "must not be empty".to_owned(),
-            Some(Value::String(text)) if text.chars().count() > chars_max => {
-                format!("longer than {chars_max} characters")
-            }
-            Some(Value::String(text)) => return text,
-            Some(_) => "expected a text".to_owned(),
+        if matches!(self.left.get(name), None | Some(Value::Null)) {
+            self.left.remove(name);
+            self.fault(name, "is missing");
+            return String::new();
+        }
+        self.maybe_text(name, chars_max).unwrap_or_default()
+    }
+
+    /// The same, if it is there.
+    pub(crate) fn maybe_text(&mut self, name: &str, chars_max: usize) -> Option<String> {
+        let wrong = match self.left.remove(name)? {
+            Value::Null => return None,
+            Value::String(text) if text.contains('\0') => "must not hold a NUL".to_owned(),
+            Value::String(text) if text.trim().is_empty() => "must not be empty".to_owned(),
+            Value::String(text) if text.chars().count() > chars_max => format!("longer than {chars_max} characters"),
+            Value::String(text) => return Some(text),
+            _ => "expected a text".to_owned(),
         };
-        self.wrong.push(Detail { path: name.into(), message: wrong });
-        String::new()
+        self.fault(name, wrong);
+        None
+    }
+
+    /// The same where null takes away what was there: none if nothing is said.
+    pub(crate) fn nullable_text(&mut self, name: &str, chars_max: usize) -> Option<Option<String>> {
+        if self.left.get(name)?.is_null() {
+            self.left.remove(name);
+            return Some(None);
+        }
+        self.maybe_text(name, chars_max).map(Some)
+    }
+
+    /// One of the words, if it is there.
+    pub(crate) fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.left.remove(name)?;
+        let found = words.iter().find(|(word, _)| value == *word).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(name, format!("expected {}", names.join(", ")));
+        }
+        found
+    }
+
+    /// Yes or no, if it is there.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        let value = self.left.remove(name)?;
+        if value.as_bool().is_none() {
+            self.fault(name, "expected true or false");
+        }
+        value.as_bool()
+    }
+
+    /// A list, which must be there.
+    pub(crate) fn array(&mut self, name: &str) -> Vec<Value> {
+        match self.left.remove(name) {
+            Some(Value::Array(array)) => return array,
+            Some(_) => self.fault(name, "expected a list"),
+            None => self.fault(name, "is missing"),
+        }
+        Vec::new()
+    }
+
+    /// A list of texts, empty if nothing is said.
+    pub(crate) fn texts(&mut self, name: &str, count_max: usize) -> Vec<String> {
+        if !self.has(name) {
+            return Vec::new();
+        }
+        let array = self.array(name);
+        let texts: Option<Vec<String>> = array.iter().map(|text| text.as_str().map(str::to_owned)).collect();
+        match texts {
+            Some(texts) if texts.len() <= count_max => texts,
+            _ => {
+                self.fault(name, format!("expected at most {count_max} texts"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A whole number within bounds, if it is there.
+    pub(crate) fn number(&mut self, name: &str, least: i64, most: i64) -> Option<i64> {
+        let number = self.left.remove(name)?.as_i64().filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            self.fault(name, format!("expected a number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// A UUID, which must be there.
+    pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
+        let id = self.left.remove(name).as_ref().and_then(Value::as_str).and_then(uuid);
+        if id.is_none() {
+            self.fault(name, "expected a UUID");
+        }
+        id
+    }
+
+    /// An object inside, which must be there; [`Fields::join`] brings back what was wrong in it.
+    pub(crate) fn object(&mut self, name: &str) -> Self {
+        let left = match self.left.remove(name) {
+            Some(Value::Object(left)) => left,
+            _ => {
+                self.fault(name, "expected an object");
+                Map::new()
+            }
+        };
+        Self { left, wrong: Vec::new(), within: format!("{}{name}.", self.within) }
+    }
+
+    /// Takes over what was wrong, or is left over, in an object inside.
+    pub(crate) fn join(&mut self, mut inside: Self) {
+        inside.nothing_more();
+        self.wrong.append(&mut inside.wrong);
+    }
+
+    fn nothing_more(&mut self) {
+        for name in std::mem::take(&mut self.left).into_iter().map(|(name, _)| name) {
+            self.fault(&name, "unknown field");
+        }
     }
 
     /// Refuses the request if anything was wrong, or is left over.
     pub(crate) fn finish(mut self) -> Result<(), Refusal> {
-        for (name, _) in self.left {
-            self.wrong.push(Detail { path: shortened(&name), message: "unknown field".into() });
-        }
+        self.nothing_more();
         if self.wrong.is_empty() { Ok(()) } else { Err(Refusal::Invalid(self.wrong)) }
     }
 }

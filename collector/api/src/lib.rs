@@ -7,9 +7,12 @@
 //! Kept by: `tests`, which ask each route over real HTTP, against SQLite and PostgreSQL.
 //!
 //! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
-//! - [`permission`]: who may what; [`meter`]: how long answers took; [`operations`], [`prompts`]: the answers.
+//! - [`permission`]: who may what; [`meter`]: how long answers took; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//!   [`templates`]: the answers.
 
 mod ask;
+mod datasets;
+mod evaluations;
 mod gate;
 mod meter;
 mod operations;
@@ -18,6 +21,7 @@ mod prompts;
 mod refusal;
 mod routes;
 mod server;
+mod templates;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +29,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
 use emberd_store::Store;
 
@@ -69,6 +74,7 @@ struct Shared {
     store: Store,
     view: Arc<dyn View>,
     clock: Arc<dyn Clock>,
+    evaluations: Handle,
     meter: meter::Meter,
     gate: gate::Gate,
 }

@@ -1,5 +1,8 @@
 //! Who calls, and what they may do.
 
+use emberd_store::jobs::Viewer;
+use uuid::Uuid;
+
 /// What a route asks of its caller. The names are the bridge token's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permission {
@@ -7,6 +10,8 @@ pub(crate) enum Permission {
     Nothing,
     /// See traces and what is computed from them.
     ReadTraces,
+    /// See evaluations, datasets and what came of them.
+    ReadEvaluations,
     /// Make things of one's own.
     WriteOwn,
     /// See and do what an operator does.
@@ -19,6 +24,7 @@ impl Permission {
         match self {
             Self::Nothing => None,
             Self::ReadTraces => Some("read:traces"),
+            Self::ReadEvaluations => Some("read:evaluations"),
             Self::WriteOwn => Some("write:own"),
             Self::Administer => Some("admin:all"),
         }
@@ -56,6 +62,11 @@ impl Caller {
             Self::LocalAdministrator => true,
             Self::Nobody => permission.claim().is_none(),
         }
+    }
+
+    /// As whom the database is asked.
+    pub(crate) fn viewer(self) -> Viewer {
+        Viewer { user: Uuid::nil(), is_admin: self == Self::LocalAdministrator }
     }
 
     /// The caller's name in the access log.

@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     TooLarge(usize),
     /// 415: the body must be JSON, and say so.
     MediaType,
+    /// 415: the body must be of a dataset's formats, and say which.
+    Format,
     /// 421: the request is meant for another host.
     Host,
     /// 500: someone has to look.
@@ -66,7 +68,7 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::Format => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -86,6 +88,7 @@ impl Refusal {
             Self::Conflict(why) | Self::Broken(why) | Self::Unavailable(why) => (*why).into(),
             Self::TooLarge(bytes) => format!("larger than {bytes} bytes"),
             Self::MediaType => "content-type must be application/json".into(),
+            Self::Format => "content-type must be application/json, application/x-ndjson, text/csv or application/vnd.apache.parquet".into(),
             Self::Host => "meant for another host".into(),
             Self::TimedOut => "took too long".into(),
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
 use emberd_store::Store;
 use hyper::server::conn::http1;
@@ -42,7 +43,13 @@ pub struct Api {
 
 impl Api {
     /// Binds the port; callers wait until [`Api::run`] answers them.
-    pub fn bind(config: Config, store: Store, view: Arc<dyn View>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub fn bind(
+        config: Config,
+        store: Store,
+        evaluations: Handle,
+        view: Arc<dyn View>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         if config.callers == Callers::LocalAdministrator && !config.listen.ip().is_loopback() {
             let message = format!(
                 "{} can be reached from other machines, and every caller would be the administrator",
@@ -54,7 +61,7 @@ impl Api {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let gate = Gate::new(&config, address);
-        let shared = Shared { store, view, clock, meter: Meter::default(), gate };
+        let shared = Shared { store, view, clock, evaluations, meter: Meter::default(), gate };
         Ok(Self { listener, address, router: routes::router(Arc::new(shared)) })
     }
 

@@ -3,8 +3,11 @@
 //! Not here: in which order they are stopped (the wiring).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context;
+use emberd_evaluators_hosts::Hosts;
+use emberd_evaluators_jobs::Engine;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +42,35 @@ impl Rooms {
             }),
             Run::Recorder(recorder) => self.spawn("recorder", async move { Ok(recorder.run(stop).await?) }),
         }
+    }
+
+    /// Starts what judges: the plugins, so that the API can tell what there is, and the engine, where jobs are run here.
+    pub(crate) fn evaluation(
+        &mut self,
+        engine: Arc<Engine>,
+        hosts: Arc<Hosts>,
+        runs: bool,
+        stop: &CancellationToken,
+    ) -> Vec<Id> {
+        let (stop_hosts, stop_engine) = (CancellationToken::new(), stop.clone());
+        let plugins = self.spawn("plugins", {
+            let stop = stop_hosts.clone();
+            async move {
+                hosts.run(&stop).await;
+                stop.cancelled().await;
+                Ok(())
+            }
+        });
+        // The engine's calls end before the plugins do.
+        let engine = self.spawn("evaluation", async move {
+            match runs {
+                true => engine.run(stop_engine).await,
+                false => stop_engine.cancelled().await,
+            }
+            stop_hosts.cancel();
+            Ok(())
+        });
+        vec![engine, plugins]
     }
 
     /// The next one that ends, and how. Cancel-safe.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
+use emberd_evaluators_hosts as hosts;
+use emberd_evaluators_jobs as jobs;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
@@ -155,5 +157,40 @@ impl config::Compression {
             Self::Gzip => forwarder::Compression::Gzip,
             Self::Zstd => forwarder::Compression::Zstd,
         }
+    }
+}
+
+impl config::Llm {
+    /// How evaluation jobs are run.
+    pub(crate) fn room(&self, prices: Arc<Prices>) -> jobs::Config {
+        let key = self.api_key.as_ref().map(|key| jobs::Secret(key.reveal().to_owned()));
+        let endpoint = self.base_url.as_ref().map(|url| jobs::Endpoint::new(url.as_str().trim_end_matches('/'), key));
+        jobs::Config {
+            endpoints: endpoint.into_iter().collect(),
+            judge_model: self.judge_model.clone(),
+            prices,
+            ..jobs::Config::default()
+        }
+    }
+}
+
+/// Where programs are looked for, unless a plugin's own environment says otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl config::Plugin {
+    pub(crate) fn room(&self) -> (String, hosts::Config) {
+        let source = match &self.source {
+            config::PluginSource::Command(argv) => {
+                let mut command = hosts::Command::new(argv.iter().cloned());
+                command.env.insert("PATH".to_owned(), PATH.to_owned());
+                command.env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned())));
+                hosts::Source::Command(command)
+            }
+            config::PluginSource::Address(url) => hosts::Source::Address(url.clone()),
+            config::PluginSource::Wasm(module) => {
+                hosts::Source::Wasm { module: module.clone(), limits: hosts::WasmLimits::default() }
+            }
+        };
+        (self.name.clone(), hosts::Config::new(source))
     }
 }

@@ -16,6 +16,8 @@ use anyhow::{Context, anyhow};
 use emberd_api::Api;
 use emberd_consumers::quarantine::Quarantine;
 use emberd_consumers::{Progress, forwarder, recorder};
+use emberd_evaluators_hosts::Hosts;
+use emberd_evaluators_jobs::Engine;
 use emberd_intake::{Doors, Kept, TurnedAway};
 use emberd_log::{DiskLog, Log, Recovery};
 use emberd_model::Offset;
@@ -23,7 +25,7 @@ use emberd_store::error::MigrateError;
 use emberd_store::{Store, Writer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
 use crate::view::Board;
@@ -43,6 +45,7 @@ pub(crate) struct Daemon {
     log: Arc<DiskLog>,
     store: Store,
     consumers: Vec<Consumer>,
+    evaluation: Evaluation,
     api: Api,
     addresses: Addresses,
 }
@@ -53,6 +56,13 @@ pub(crate) struct Addresses {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) api: SocketAddr,
+}
+
+/// What judges: the plugins, and the engine of evaluation jobs. Without the role, jobs are only made and watched here.
+struct Evaluation {
+    hosts: Arc<Hosts>,
+    engine: Arc<Engine>,
+    runs: bool,
 }
 
 /// What reads the log.
@@ -83,12 +93,14 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
+    let evaluation = parts.evaluation(roles.evaluate)?; // what judges
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
     let board = Board::new(log.clone(), store.clone(), doors.counters(), turned_away, progress, world.clock.clone());
-    let api = Api::bind(config.api.room(), store.clone(), Arc::new(board), world.clock.clone())
+    let jobs = evaluation.engine.handle();
+    let api = Api::bind(config.api.room(), store.clone(), jobs, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
-    Ok(Daemon { data_dir, doors, log, store, consumers, api, addresses })
+    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -177,6 +189,18 @@ impl Parts<'_> {
         Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
     }
 
+    fn evaluation(&self, runs: bool) -> anyhow::Result<Evaluation> {
+        let plugins = self.config.plugins.iter().map(config::Plugin::room).collect();
+        let all = |errors: Vec<String>| anyhow!("{}", errors.join("; "));
+        let hosts = Hosts::new(plugins, &self.data_dir.join("plugins"))
+            .map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
+        let hosts = Arc::new(hosts);
+        let how = self.config.llm.room(self.config.recorder.prices()?);
+        let engine = Engine::new(how, self.store.clone(), self.world.clock.clone(), hosts.clone())
+            .map_err(|errors| all(errors.iter().map(|error| format!("[llm] {error}")).collect()))?;
+        Ok(Evaluation { hosts, engine: Arc::new(engine), runs })
+    }
+
     /// Says what part of the log's budget the spans behind an offset take, as far as bytes can be told from spans.
     fn pressure(&self) -> impl Fn(Offset) -> f64 + Send + Sync + 'static {
         let log = self.log.clone();
@@ -243,6 +267,8 @@ fn report(recovery: &Recovery) {
 pub(crate) struct Roles {
     /// Forwarding and recording.
     pub(crate) consume: bool,
+    /// Running evaluations.
+    pub(crate) evaluate: bool,
 }
 
 impl Daemon {
@@ -253,8 +279,8 @@ impl Daemon {
 
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, api, addresses } = self;
-        let [stop_doors, stop_consumers, stop_api] = std::array::from_fn(|_| CancellationToken::new());
+        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses } = self;
+        let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
         let doors = rooms.spawn("intake", {
@@ -263,6 +289,7 @@ impl Daemon {
         });
         let consumers: Vec<_> =
             consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
+        let judging = rooms.evaluation(evaluation.engine, evaluation.hosts, evaluation.runs, &stop_evaluation);
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }
@@ -279,6 +306,7 @@ impl Daemon {
             tracing::error!(error = format!("{error:#}"), "stopping: a part of emberd ended");
         }
 
+        stop_evaluation.cancel(); // calls in flight get their grace while the spans drain
         serving.set(false); // whoever asks for health is sent elsewhere
         stop_doors.cancel();
         rooms.ended(&[doors]).await; // new requests: UNAVAILABLE; those inside get their true answer
@@ -291,6 +319,7 @@ impl Daemon {
             tracing::warn!(stuck = ?rooms.names(&consumers), "cut off; nothing is lost, for their cursors did not move");
             rooms.cut_off(&consumers).await;
         }
+        rooms.ended(&judging).await;
         stop_api.cancel(); // last, so that an operator can watch the drain
         rooms.ended(&[api]).await;
         let _ = tokio::time::timeout(LET_GO_DEADLINE, store.close()).await;

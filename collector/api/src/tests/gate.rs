@@ -5,7 +5,7 @@ use std::sync::Arc;
 use emberd_model::clock::Still;
 use hyper::StatusCode;
 
-use super::world::{Kind, NOW, Told, World};
+use super::world::{Kind, NOW, Told, World, engine};
 use crate::{Api, Callers, Config};
 
 /// Paths and methods that there are not, in JSON like everything else.
@@ -178,9 +178,11 @@ async fn without_a_token_nothing_answers_but_health() {
 #[tokio::test]
 async fn ports_that_must_not_or_cannot_be_bound() {
     let world = World::new(Kind::Sqlite).await;
+    let home = tempfile::tempdir().unwrap();
+    let engine = engine(&world.store, home.path());
     let bind = |listen: &str, callers| {
         let config = Config { listen: listen.parse().unwrap(), callers, cors: Vec::new() };
-        Api::bind(config, world.store.clone(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
+        Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())
     };
     let open = bind("0.0.0.0:0", Callers::LocalAdministrator).unwrap_err();

@@ -1,9 +1,14 @@
 //! An API on a free port, over a database of its own, and a client that can say anything.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use emberd_evaluators_hosts::Hosts;
+use emberd_evaluators_jobs::Engine;
 use emberd_model::clock::Still;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
@@ -38,6 +43,13 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+}
+
+/// An engine of evaluation jobs without plugins and models.
+pub(super) fn engine(store: &Store, home: &Path) -> Engine {
+    let hosts = Arc::new(Hosts::new(BTreeMap::new(), home).unwrap());
+    let config = emberd_evaluators_jobs::Config { poll: Duration::from_millis(20), ..Default::default() };
+    Engine::new(config, store.clone(), Arc::new(Still::at(NOW)), hosts).unwrap()
 }
 
 /// What the other rooms tell, as the test says.
@@ -123,18 +135,28 @@ impl World {
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { listen, callers, cors: cors.iter().map(|&origin| origin.to_owned()).collect() };
-        let api = Api::bind(config, store.clone(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
+        let engine = engine(&store, home.path());
+        let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let address = api.address();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(api.run(stop.clone()));
+        running.spawn({
+            let stop = stop.clone();
+            async move {
+                engine.run(stop).await;
+                Ok(())
+            }
+        });
         Self { address, store, told, stop, running, recorded: Mutex::new(Offset(0)), postgres, _home: home }
     }
 
     /// Stops the API, and drops its database.
     pub(super) async fn end(mut self) {
         self.stop.cancel();
-        self.running.join_next().await.unwrap().unwrap().unwrap();
+        while let Some(ended) = self.running.join_next().await {
+            ended.unwrap().unwrap();
+        }
         self.store.close().await;
         if let Some((server, name)) = self.postgres {
             let mut server = sqlx::PgConnection::connect(&server).await.unwrap();

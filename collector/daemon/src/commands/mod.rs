@@ -8,10 +8,13 @@
 
 mod books;
 mod check_config;
+mod dataset;
+mod eval;
 mod ledger;
 mod log;
 mod migrate;
 mod quarantine;
+mod remote;
 mod serve;
 mod status;
 #[path = "where.rs"]
@@ -54,6 +57,10 @@ enum Command {
     Quarantine(quarantine::Options),
     /// Look at the log's segments, or check every byte of them
     Log(log::Options),
+    /// Run evaluators over a dataset or past traces, watch them, and see why a trace was scored or not
+    Eval(eval::Options),
+    /// Import, export and list datasets, as files or to and from Phoenix
+    Dataset(dataset::Options),
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
 }
@@ -95,6 +102,8 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),
         Command::Log(options) => log::run(&options),
+        Command::Eval(options) => eval::run(&options).await,
+        Command::Dataset(options) => dataset::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
     };
     done.unwrap_or_else(|error| {

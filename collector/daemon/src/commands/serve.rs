@@ -52,7 +52,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let daemon = {
-        let roles = Roles { consume: options.role.contains(&Role::Consume) };
+        let has = |role| options.role.contains(&role);
+        let roles = Roles { consume: has(Role::Consume), evaluate: has(Role::Evaluate) };
         match wiring::assemble(config, World::real(), roles).await {
             Ok(daemon) => daemon,
             Err(error) if wants_an_operator(&error) => {

@@ -1,10 +1,6 @@
 //! Sections that the specification names and emberd does not act on yet: read and checked, so that a file which conforms loads
 //! and a slip in it is found, and warned about where they say more than the defaults.
 
-use std::net::SocketAddr;
-
-use reqwest::Url;
-
 use super::document::{Found, Value};
 use super::reader::Reader;
 use super::units::{FromValue, text};
@@ -14,42 +10,6 @@ pub(super) fn archive(reader: &mut Reader) {
     let mut section = reader.section("archive");
     section.value("url", ArchiveUrl("file".into()));
     section.finish_unused();
-}
-
-/// `[llm]`. The environment's own names for it are common, so they are not worth a warning.
-pub(super) fn llm(reader: &mut Reader) {
-    let mut section = reader.section("llm");
-    section.value_or::<Option<Url>>("base_url", "OPENAI_BASE_URL", None);
-    section.secret("api_key_file", "OPENAI_API_KEY");
-    section.finish_unused();
-}
-
-/// `[plugins.NAME]`, any number.
-pub(super) fn plugins(reader: &mut Reader) {
-    let mut section = reader.section("plugins");
-    let plugins = section.rest();
-    section.finish();
-    for (name, found) in plugins {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let mut section = reader.one(format!("plugins.{name}"), found);
-        section.check(
-            "",
-            (1..=64).contains(&name.len()) && name.chars().all(plain),
-            "a plugin's name has 1 to 64 of a-z, 0-9, - and _",
-        );
-        let command: Vec<String> = section.value("command", Vec::new());
-        let address = section.value::<Option<Address>>("address", None);
-        if command.is_empty() != address.is_none() {
-            section.check(
-                "command",
-                command.first().is_none_or(|program| !program.is_empty()),
-                "the program's name is empty",
-            );
-        } else if !section.has_fault("command") && !section.has_fault("address") {
-            section.fault("", "expected either `command` or `address`");
-        }
-        section.finish_unused();
-    }
 }
 
 /// `[identity]`; says whether callers must show tokens.
@@ -83,19 +43,6 @@ impl FromValue for ArchiveUrl {
         let text = text(&found.value, FORM)?;
         let bucket = text.strip_prefix("s3://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
         if text == "file" || bucket { Ok(Self(text.into())) } else { Err(format!("expected {FORM}")) }
-    }
-}
-
-/// Where a plugin listens: `host:port` or a URL.
-#[derive(PartialEq)]
-struct Address(String);
-
-impl FromValue for Address {
-    fn from_value(found: &Found) -> Result<Self, String> {
-        const FORM: &str = "an address such as \"127.0.0.1:50051\" or \"http://plugin:50051\"";
-        let text = text(&found.value, FORM)?;
-        let good = text.parse::<SocketAddr>().is_ok() || Url::from_value(found).is_ok();
-        if good { Ok(Self(text.into())) } else { Err(format!("expected {FORM}")) }
     }
 }
 

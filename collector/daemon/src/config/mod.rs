@@ -9,12 +9,13 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`evaluation`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
 mod checks;
 mod document;
 mod environment;
+mod evaluation;
 mod faults;
 mod later;
 mod reader;
@@ -29,6 +30,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+pub(crate) use evaluation::{Llm, Plugin, PluginSource};
 use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use secret::{Secret, SecretFile};
@@ -57,6 +59,10 @@ pub(crate) struct Config {
     pub forward: Vec<Forward>,
     /// How spans become rows.
     pub recorder: Recorder,
+    /// Where models are asked.
+    pub llm: Llm,
+    /// Evaluators of one's own.
+    pub plugins: Vec<Plugin>,
     /// The API.
     pub api: Api,
     warnings: Vec<Fault>,
@@ -121,13 +127,13 @@ fn read(
         phoenix: sections::phoenix(&mut reader),
         forward: sections::forward(&mut reader),
         recorder: sections::recorder(&mut reader),
+        llm: evaluation::llm(&mut reader),
+        plugins: evaluation::plugins(&mut reader),
         api: sections::api(&mut reader, tokens),
         warnings: Vec::new(),
         data_dir,
     };
     later::archive(&mut reader);
-    later::llm(&mut reader);
-    later::plugins(&mut reader);
     later::flags(&mut reader);
     checks::check(&config, &mut reader);
     reader.finish();

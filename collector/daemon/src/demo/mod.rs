@@ -54,7 +54,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut phoenix = Phoenix::start(&venv, &data_dir.join("phoenix-data"), ports)?;
     config.point_at_phoenix(&phoenix.url(), &phoenix.otlp())?;
     config.free_busy_ports();
-    let daemon = wiring::assemble(config, World::real(), wiring::Roles { consume: true })
+    let daemon = wiring::assemble(config, World::real(), wiring::Roles { consume: true, evaluate: true })
         .await
         .context("cannot start emberd")?;
     let addresses = daemon.addresses();

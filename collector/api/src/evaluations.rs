@@ -1,0 +1,301 @@
+//! Evaluations: made, watched, cancelled, tried again; and the evaluators that they may name.
+//!
+//! What is wrong with a request is found by the engine (`emberd-evaluators-jobs`), all of it, each with its path.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use emberd_evaluators_jobs::{CheckError, CreateError, Fault, Quote, Share};
+use emberd_store::jobs::{Evaluation, EvaluationFilter, Money, ResultFilter, StoredResult};
+use emberd_store::library::Page;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::Shared;
+use crate::ask::{Fields, Id, Parameters};
+use crate::permission::Caller;
+use crate::refusal::{Detail, Refusal};
+
+const STATUSES: [(&str, &str); 5] = [
+    ("pending", "pending"),
+    ("running", "running"),
+    ("completed", "completed"),
+    ("failed", "failed"),
+    ("cancelled", "cancelled"),
+];
+const NAME_CHARS_MAX: usize = 255;
+const DESCRIPTION_CHARS_MAX: usize = 10_000;
+/// A key that makes a creation happen once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const KEY_BYTES_MAX: usize = 200;
+
+/// A row with how far it is and what it costs.
+#[derive(Serialize)]
+pub(crate) struct Told {
+    #[serde(flatten)]
+    row: Evaluation,
+    /// None where emberd does not run it.
+    progress: Option<Share>,
+    cost: Option<Cost>,
+}
+
+/// Dollars.
+#[derive(Serialize)]
+struct Cost {
+    spent: f64,
+    reserved: f64,
+    budget: Option<f64>,
+    currency: &'static str,
+}
+
+fn dollars(money: Money) -> f64 {
+    money.0 as f64 / 1e9
+}
+
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    mut asked: Parameters,
+) -> Result<Json<Page<Evaluation>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let filter = EvaluationFilter {
+        prompt: asked.parsed("promptId", "a UUID"),
+        status: asked.word("status", &STATUSES).map(str::to_owned),
+        creator: asked.parsed("createdBy", "a UUID"),
+    };
+    asked.finish()?;
+    Ok(Json(shared.store.evaluations(&filter, cursor.as_deref(), limit).await?))
+}
+
+/// Those of a prompt: `GET /api/prompts/{id}/evaluations`.
+pub(crate) async fn of_prompt(
+    State(shared): State<Arc<Shared>>,
+    Id(prompt): Id,
+    mut asked: Parameters,
+) -> Result<Json<Page<Evaluation>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let status = asked.word("status", &STATUSES).map(str::to_owned);
+    asked.finish()?;
+    shared.store.prompt(prompt).await?.ok_or(Refusal::Missing("prompt"))?;
+    let filter = EvaluationFilter { prompt: Some(prompt), status, creator: None };
+    Ok(Json(shared.store.evaluations(&filter, cursor.as_deref(), limit).await?))
+}
+
+pub(crate) async fn create(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    asked: Parameters,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<(StatusCode, Json<Told>), Refusal> {
+    asked.finish()?;
+    let key = idempotency_key(&headers)?;
+    let created = shared.evaluations.create(&fields.whole(), key, caller.viewer()).await?;
+    let status = if created.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(told(&shared, created.id).await?)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+    key.map(|key| Some(key.to_owned()))
+        .ok_or_else(|| Refusal::invalid("Idempotency-Key", format!("expected 1 to {KEY_BYTES_MAX} bytes of ASCII")))
+}
+
+/// What a request would take; nothing is made.
+pub(crate) async fn quote(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    asked: Parameters,
+    fields: Fields,
+) -> Result<Json<Value>, Refusal> {
+    asked.finish()?;
+    let Quote { examples, items, calls, cost_low, cost_high, unpriced, is_exact } =
+        shared.evaluations.quote(&fields.whole(), caller.viewer()).await?;
+    Ok(Json(json!({
+        "examples": examples,
+        "items": items,
+        "calls": calls,
+        "cost": { "low": cost_low, "high": cost_high, "currency": "USD" },
+        "unpriced": unpriced,
+        "is_exact": is_exact,
+    })))
+}
+
+pub(crate) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Id(id): Id,
+    asked: Parameters,
+) -> Result<Json<Told>, Refusal> {
+    asked.finish()?;
+    Ok(Json(told(&shared, id).await?))
+}
+
+async fn told(shared: &Shared, id: Uuid) -> Result<Told, Refusal> {
+    let row = shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
+    let cost = shared.store.job(id).await?.map(|job| Cost {
+        spent: dollars(job.spent),
+        reserved: dollars(job.reserved),
+        budget: job.budget.map(dollars),
+        currency: "USD",
+    });
+    let progress = shared.evaluations.progress(id).await?;
+    Ok(Told { row, progress, cost })
+}
+
+/// Another name or description; `status: "cancelled"` cancels.
+pub(crate) async fn change(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+    mut fields: Fields,
+) -> Result<Json<Told>, Refusal> {
+    asked.finish()?;
+    let name = fields.maybe_text("name", NAME_CHARS_MAX);
+    let description = fields.nullable_text("description", DESCRIPTION_CHARS_MAX);
+    let cancels = fields.word("status", &[("cancelled", ())]).is_some();
+    fields.finish()?;
+    if name.is_some() || description.is_some() {
+        let is_own = shared.store.update_evaluation(caller.viewer(), id, name, description, shared.clock.now()).await?;
+        if !is_own {
+            return Err(missing_or_forbidden(&shared, id).await?);
+        }
+    }
+    if cancels {
+        cancel_own(&shared, caller, id).await?;
+    }
+    Ok(Json(told(&shared, id).await?))
+}
+
+pub(crate) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+) -> Result<Json<Told>, Refusal> {
+    asked.finish()?;
+    cancel_own(&shared, caller, id).await?;
+    Ok(Json(told(&shared, id).await?))
+}
+
+async fn cancel_own(shared: &Shared, caller: Caller, id: Uuid) -> Result<(), Refusal> {
+    own(shared, caller, id).await?;
+    if shared.evaluations.cancel(id).await? {
+        return Ok(());
+    }
+    Err(Refusal::Conflict("it is over already"))
+}
+
+/// Tries again what failed; with `{"classes": [..]}` only errors of these classes.
+pub(crate) async fn retry(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+    mut fields: Fields,
+) -> Result<Json<Told>, Refusal> {
+    asked.finish()?;
+    let classes = fields.texts("classes", 64);
+    fields.finish()?;
+    own(&shared, caller, id).await?;
+    shared.evaluations.retry(id, &classes).await?;
+    Ok(Json(told(&shared, id).await?))
+}
+
+pub(crate) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+) -> Result<StatusCode, Refusal> {
+    asked.finish()?;
+    if shared.store.delete_evaluation(caller.viewer(), id).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(missing_or_forbidden(&shared, id).await?)
+}
+
+/// Everyone sees every evaluation; its creator changes it.
+async fn own(shared: &Shared, caller: Caller, id: Uuid) -> Result<(), Refusal> {
+    let row = shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
+    let viewer = caller.viewer();
+    if viewer.is_admin || viewer.user == row.created_by { Ok(()) } else { Err(Refusal::Forbidden) }
+}
+
+async fn missing_or_forbidden(shared: &Shared, id: Uuid) -> Result<Refusal, Refusal> {
+    let row = shared.store.evaluation(id).await?;
+    Ok(if row.is_some() { Refusal::Forbidden } else { Refusal::Missing("evaluation") })
+}
+
+pub(crate) async fn results(
+    State(shared): State<Arc<Shared>>,
+    Id(id): Id,
+    mut asked: Parameters,
+) -> Result<Json<Page<Value>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let only_errors = asked.word("errors", &[("true", true), ("false", false)]).unwrap_or(false);
+    let filter = ResultFilter { step: None, name: asked.text("evaluator"), only_errors };
+    asked.finish()?;
+    shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
+    let page = shared.store.results(id, &filter, cursor.as_deref(), limit).await?;
+    Ok(Json(Page { data: page.data.into_iter().map(result).collect(), next_cursor: page.next_cursor }))
+}
+
+/// A result as spec/3 has it.
+fn result(stored: StoredResult) -> Value {
+    let scored = stored.scored;
+    let mut told = Map::new();
+    let mut put = |key: &str, value: Value| drop(told.insert(key.to_owned(), value));
+    put("example_id", stored.target.into());
+    put("evaluator", scored.name.into());
+    put("evaluator_version", scored.version.into());
+    let (score, failure) = match scored.outcome {
+        Ok(score) => (Some(score), None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let score = score.unwrap_or_default();
+    put("score", score.score.into());
+    put("label", score.label.into());
+    put("explanation", score.explanation.into());
+    put("direction", scored.direction.as_str().into());
+    put("error", failure.as_ref().map(|failure| failure.message.clone()).into());
+    put("error_class", failure.map(|failure| failure.class).into());
+    put("metadata", scored.metadata);
+    put("cost", dollars(scored.cost).into());
+    put("latency_ms", (scored.latency.as_secs_f64() * 1e3).into());
+    put("cached", scored.cached.into());
+    Value::Object(told)
+}
+
+/// Built in, shipped, and those of plugins that are ready.
+pub(crate) async fn evaluators(State(shared): State<Arc<Shared>>, asked: Parameters) -> Result<Json<Value>, Refusal> {
+    asked.finish()?;
+    Ok(Json(json!({ "data": shared.evaluations.evaluators(), "next_cursor": null })))
+}
+
+impl From<CheckError> for Refusal {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Invalid(faults) => invalid(faults),
+            CheckError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateError> for Refusal {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Invalid(faults) => invalid(faults),
+            CreateError::NoSuchProfile => Self::Conflict("the caller has no profile"),
+            CreateError::Store(error) => error.into(),
+        }
+    }
+}
+
+fn invalid(faults: Vec<Fault>) -> Refusal {
+    Refusal::Invalid(faults.into_iter().map(|Fault { path, message }| Detail { path, message }).collect())
+}

@@ -1,0 +1,107 @@
+//! Judges' templates: rows of `evaluation_templates`, each of which the kit can build, or it is not kept.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use emberd_evaluators_kit::judge;
+use emberd_store::jobs::{NewTemplate, Template};
+use emberd_store::library::Page;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::Shared;
+use crate::ask::{Fields, Id, Parameters};
+use crate::permission::Caller;
+use crate::refusal::Refusal;
+
+const NAME_CHARS_MAX: usize = 255;
+const DESCRIPTION_CHARS_MAX: usize = 10_000;
+
+pub(crate) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    mut asked: Parameters,
+) -> Result<Json<Page<Template>>, Refusal> {
+    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    asked.finish()?;
+    Ok(Json(shared.store.templates(caller.viewer(), cursor.as_deref(), limit).await?))
+}
+
+pub(crate) async fn create(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    asked: Parameters,
+    mut fields: Fields,
+) -> Result<(StatusCode, Json<Template>), Refusal> {
+    asked.finish()?;
+    let name = fields.text("name", NAME_CHARS_MAX);
+    let description = fields.maybe_text("description", DESCRIPTION_CHARS_MAX);
+    let is_public = fields.flag("isPublic").unwrap_or(false);
+    let config = fields.object("config").whole();
+    fields.finish()?;
+    check(&name, &config)?;
+    let new = NewTemplate { name, description, config, is_public };
+    let made = shared.store.create_template(caller.viewer().user, new, shared.clock.now()).await?;
+    let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
+    Ok((StatusCode::CREATED, Json(found(&shared, caller, id).await?)))
+}
+
+pub(crate) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+) -> Result<Json<Template>, Refusal> {
+    asked.finish()?;
+    Ok(Json(found(&shared, caller, id).await?))
+}
+
+pub(crate) async fn change(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+    mut fields: Fields,
+) -> Result<Json<Template>, Refusal> {
+    asked.finish()?;
+    let before = found(&shared, caller, id).await?;
+    let name = fields.maybe_text("name", NAME_CHARS_MAX).unwrap_or(before.name);
+    let description = fields.nullable_text("description", DESCRIPTION_CHARS_MAX).unwrap_or(before.description);
+    let is_public = fields.flag("isPublic").unwrap_or(before.is_public);
+    let config = if fields.has("config") { fields.object("config").whole() } else { before.config };
+    fields.finish()?;
+    check(&name, &config)?;
+    let new = NewTemplate { name, description, config, is_public };
+    if !shared.store.update_template(caller.viewer(), id, new).await? {
+        return Err(Refusal::Forbidden);
+    }
+    Ok(Json(found(&shared, caller, id).await?))
+}
+
+pub(crate) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    asked: Parameters,
+) -> Result<StatusCode, Refusal> {
+    asked.finish()?;
+    match shared.store.delete_template(caller.viewer(), id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Refusal::Missing("template")),
+    }
+}
+
+async fn found(shared: &Shared, caller: Caller, id: Uuid) -> Result<Template, Refusal> {
+    shared.store.template(caller.viewer(), id).await?.ok_or(Refusal::Missing("template"))
+}
+
+/// One that no job could use is not kept.
+fn check(name: &str, config: &Value) -> Result<(), Refusal> {
+    let empty = serde_json::Map::new();
+    judge::Template::from_row(name, config.as_object().unwrap_or(&empty))
+        .map(drop)
+        .map_err(|error| Refusal::invalid("config", error.to_string()))
+}
