@@ -2,13 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
+use emberd_evaluators_datasets::{self as datasets, Type};
+use emberd_phoenix::Client;
+use emberd_phoenix::datasets::{Action, Item};
 use serde_json::{Value, json};
 
 use super::Where;
 use super::remote::Remote;
+use crate::config::Config;
+
+/// An answer of Phoenix to a whole dataset takes no longer.
+const PHOENIX_PATIENCE: Duration = Duration::from_secs(120);
+const TYPES: [Type; 4] = [Type::QaPairs, Type::Completions, Type::Classifications, Type::Custom];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -27,7 +36,7 @@ enum What {
         /// What it shall be called; the file's name without its ending otherwise
         #[arg(long)]
         name: Option<String>,
-        /// qa_pairs, completions, classifications or custom; from the columns otherwise
+        /// qa_pairs, completions, classifications or custom; custom otherwise
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
         /// For everyone to see
@@ -114,14 +123,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             let body = json!({ "name": name, "traces": { "promptId": prompt, "limit": limit } });
             tell(&remote.post("/api/datasets/from-traces", &body).await?, *json);
         }
-        What::Push { dataset, .. } => {
-            let id = find(&remote, dataset).await?["id"].clone();
-            let answer = remote.post(&format!("/api/datasets/{}/push", text(&id)), &json!({})).await?;
-            println!("phoenix has it as {}, version {}", text(&answer["dataset_id"]), text(&answer["version_id"]));
-        }
-        What::Pull { name, json, .. } => {
-            tell(&remote.post("/api/datasets/pull", &json!({ "name": name })).await?, *json);
-        }
+        What::Push { dataset, .. } => push(&remote, &phoenix(&config)?, dataset).await?,
+        What::Pull { name, json, .. } => tell(&pull(&remote, &phoenix(&config)?, name).await?, *json),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,6 +134,48 @@ fn tell(row: &Value, json: bool) {
         true => println!("{row:#}"),
         false => println!("{}  {} examples  {}", text(&row["id"]), row["examples"], text(&row["name"])),
     }
+}
+
+/// A way to the configured Phoenix.
+fn phoenix(config: &Config) -> anyhow::Result<Client> {
+    let client = Client::new(config.phoenix.url.as_str(), PHOENIX_PATIENCE)?;
+    if let Some(file) = &config.phoenix.api_key {
+        client.set_key(Some(file.read().context("[phoenix] api_key_file")?.reveal()))?;
+    }
+    Ok(client)
+}
+
+/// Phoenix's dataset of that name becomes what ours is: examples keep their ids, those that are gone leave the new version.
+async fn push(remote: &Remote, phoenix: &Client, named: &str) -> anyhow::Result<()> {
+    let row = find(remote, named).await?;
+    let (id, name) = (text(&row["id"]), text(&row["name"]));
+    let kind =
+        TYPES.into_iter().find(|kind| kind.name() == text(&row["type"])).context("a type that emberd does not know")?;
+    let rows = remote.all(&format!("/api/datasets/{id}/examples"), &[], usize::MAX).await?;
+    let examples = datasets::validate(kind, &rows, 10).map_err(|faults| anyhow!("{faults}"))?;
+    let item = |example| {
+        let shape = datasets::phoenix::to_phoenix(kind, example);
+        Item { id: shape.id, input: shape.input, output: shape.output, metadata: shape.metadata }
+    };
+    let items: Vec<Item> = examples.iter().map(item).collect();
+    let done = phoenix.upload_dataset(Action::Update, name, row["description"].as_str(), &items).await?;
+    println!("{name}: {} examples in Phoenix, dataset {}, version {}", items.len(), done.dataset_id, done.version_id);
+    Ok(())
+}
+
+/// The newest version of Phoenix's dataset of that name, as a dataset of ours.
+async fn pull(remote: &Remote, phoenix: &Client, name: &str) -> anyhow::Result<Value> {
+    let found = phoenix.dataset_by_name(name).await?.with_context(|| format!("Phoenix has no dataset {name:?}"))?;
+    let mut rows = Vec::new();
+    for stored in phoenix.dataset_examples(&found.id, None).await?.examples {
+        let Item { id, input, output, metadata } = stored.item;
+        let shape = datasets::phoenix::Shape { id, input, output, metadata };
+        let example = datasets::phoenix::from_phoenix(Type::Custom, shape)
+            .map_err(|wrong| anyhow!("an example of {name:?} is none of emberd's: {wrong:?}"))?;
+        rows.push(Value::Object(Type::Custom.row(&example)));
+    }
+    let body = json!({ "name": name, "description": found.description, "type": "custom", "data": rows });
+    remote.post("/api/datasets", &body).await
 }
 
 /// The dataset of this id or name, or what this file holds.
