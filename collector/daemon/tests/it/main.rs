@@ -12,6 +12,7 @@ mod choice;
 mod client;
 mod commands;
 mod cursors;
+mod evaluation;
 mod fixtures;
 mod floors;
 mod hostile;

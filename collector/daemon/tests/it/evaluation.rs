@@ -1,0 +1,174 @@
+//! Evaluations by the command line: a file comes in, built-ins and a judge score it, a kill -9 in between costs nothing twice.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::process::Home;
+
+/// An OpenAI-compatible endpoint that gives the first label that it may, and counts what it was asked.
+struct Endpoint {
+    url: String,
+    calls: Arc<AtomicU64>,
+}
+
+impl Endpoint {
+    fn new(pause: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = calls.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let counted = counted.clone();
+                std::thread::spawn(move || {
+                    let mut stream = BufReader::new(stream.unwrap());
+                    while let Some(body) = request(&mut stream) {
+                        counted.fetch_add(1, SeqCst);
+                        std::thread::sleep(pause);
+                        if stream.get_mut().write_all(answer(&body).as_bytes()).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { url, calls }
+    }
+}
+
+/// The next request's body; none when there is no more.
+fn request(stream: &mut BufReader<std::net::TcpStream>) -> Option<Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn answer(body: &Value) -> String {
+    let label = &body["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"][0];
+    let verdict = json!({ "explanation": "as the first label says", "label": label });
+    let answer = json!({
+        "model": body["model"],
+        "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": verdict.to_string() } }],
+        "usage": { "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120 },
+    })
+    .to_string();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())
+}
+
+/// What a command prints as JSON; it must succeed.
+async fn told(home: &Home, arguments: &[&str]) -> Value {
+    let mut command = home.command(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: not JSON; {said}"))
+}
+
+/// A JSONL file is imported and judged; emberd is killed in the middle, and each item ends once, each answer is paid once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_judged_over_a_kill() {
+    let endpoint = Endpoint::new(Duration::from_millis(30));
+    let mut home = Home::new();
+    home.set("EMBERD_LLM_BASE_URL", &endpoint.url).set("EMBERD_LLM_JUDGE_MODEL", "gpt-4o-mini");
+    let emberd = home.start();
+    let http = reqwest::Client::new();
+    let made = http
+        .post(format!("{}/api/prompts", emberd.api()))
+        .json(&json!({ "title": "capitals", "content": "{{input}}" }));
+    assert!(made.send().await.unwrap().status().is_success());
+
+    let file = home.path().join("capitals.jsonl");
+    let line = |n: u32| {
+        let output = if n.is_multiple_of(4) { "wrong".to_owned() } else { format!("city {n}") };
+        json!({ "id": format!("e{n}"), "input": format!("capital {n}?"), "output": output, "reference": format!("city {n}") })
+    };
+    let text: String = (0..200).map(|n| format!("{}\n", line(n))).collect();
+    std::fs::write(&file, text).unwrap();
+    let dataset = told(&home, &["dataset", "import", file.to_str().unwrap(), "--json"]).await;
+    assert_eq!((&dataset["name"], &dataset["examples"]), (&json!("capitals"), &json!(200)));
+
+    let run = ["eval", "run", "--prompt", "capitals", "--dataset", "capitals", "--evaluators", "exact_match,coherence"];
+    let quote = told(&home, &[&run[..], &["--quote", "--json"]].concat()).await;
+    assert_eq!((&quote["items"], &quote["calls"]), (&json!(400), &json!(200)));
+    let row = told(&home, &[&run[..], &["--budget", "5", "--no-wait", "--json"]].concat()).await;
+    let id = row["id"].as_str().unwrap().to_owned();
+    while endpoint.calls.load(SeqCst) < 20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    emberd.kill();
+    let emberd = home.start();
+
+    let path = format!("/api/evaluations/{id}");
+    let mut last = Value::Null;
+    for _ in 0..2_400 {
+        last = emberd.get(&path).await;
+        if last["status"] == "completed" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(last["status"], "completed", "{last:#}\n{}", emberd.said());
+    let of = |name: &str| last["metrics"]["evaluators"][name].clone();
+    assert_eq!((&of("exact_match")["mean"], &of("exact_match")["of"]), (&json!(0.75), &json!(200)));
+    assert_eq!((&of("coherence")["scored"], &of("coherence")["errors"]), (&json!(200), &json!(0)));
+    // Calls in flight at the kill may have been made twice, no others: the provider begins with few at a time, 32 at most.
+    let calls = endpoint.calls.load(SeqCst);
+    assert!((200..=232).contains(&calls), "{calls} calls for 200 judgements");
+
+    let shown = told(&home, &["eval", "show", &id, "--results", "--json"]).await;
+    let results = shown["per_example"].as_array().unwrap();
+    let mut keys: Vec<String> =
+        results.iter().map(|one| format!("{}/{}", one["example_id"], one["evaluator"])).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((results.len(), keys.len()), (400, 400));
+    let listed = told(&home, &["eval", "list", "--prompt", "capitals", "--json"]).await;
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &json!(id)));
+
+    let back = home.path().join("back.csv");
+    let output = home.command(&["dataset", "export", "capitals", back.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(std::fs::read_to_string(&back).unwrap().lines().count(), 201);
+
+    // The same again costs nothing: each answer is known.
+    let again = told(&home, &[&run[..], &["--json"]].concat()).await;
+    assert_eq!((&again["status"], &again["cost"]["spent"]), (&json!("completed"), &json!(0.0)));
+    assert_eq!(endpoint.calls.load(SeqCst), calls);
+    emberd.terminate();
+}
+
+/// What cannot be run is refused whole, with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_run_is_said() {
+    let home = Home::new();
+    let emberd = home.start();
+    let refused = |arguments: &'static [&'static str]| {
+        let output = home.command(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let run = &["eval", "run", "--prompt", "nobody", "--dataset", "none", "--evaluators", "exact_match"];
+    assert!(refused(run).contains("there is no prompt"), "{}", refused(run));
+    assert!(refused(&["dataset", "import", "/nowhere/x.jsonl"]).contains("cannot read"));
+    assert!(refused(&["dataset", "import", "/nowhere/x.doc"]).contains("json, jsonl, csv or parquet"));
+    emberd.terminate();
+    assert!(refused(&["eval", "list"]).contains("is it running?"));
+}
