@@ -107,11 +107,11 @@ struct Run {
     #[arg(long, value_name = "COUNT", conflicts_with = "dataset")]
     traces: Option<u32>,
     /// The evaluators, with commas: exact_match, coherence, PLUGIN/METRIC
-    #[arg(long, value_delimiter = ',', required_unless_present = "config")]
+    #[arg(long, value_delimiter = ',', required_unless_present = "job")]
     evaluators: Vec<String>,
     /// The whole config as JSON, or @FILE: {model, temperature, maxTokens, evaluators: [{name, config, mapping}]}
-    #[arg(long, conflicts_with = "evaluators")]
-    config: Option<String>,
+    #[arg(long, value_name = "JSON", conflicts_with = "evaluators")]
+    job: Option<String>,
     /// The model that answers the prompt first; without it the examples' own outputs are judged
     #[arg(long)]
     model: Option<String>,
@@ -172,7 +172,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 async fn start(remote: &Remote, run: &Run) -> anyhow::Result<ExitCode> {
     let prompt = prompt(remote, &run.prompt).await?;
-    let mut config = match &run.config {
+    let mut config = match &run.job {
         Some(text) => read_config(text)?,
         None => json!({ "evaluators": run.evaluators }),
     };
@@ -217,8 +217,8 @@ fn read_config(text: &str) -> anyhow::Result<Value> {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?,
         None => text.to_owned(),
     };
-    let config: Value = serde_json::from_str(&text).context("--config is not JSON")?;
-    if config.is_object() { Ok(config) } else { bail!("--config is not a JSON object") }
+    let config: Value = serde_json::from_str(&text).context("--job is not JSON")?;
+    if config.is_object() { Ok(config) } else { bail!("--job is not a JSON object") }
 }
 
 fn quoted(quote: &Value) -> String {

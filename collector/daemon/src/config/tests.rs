@@ -70,8 +70,8 @@ fn every_key_is_documented() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // Its two ways to name a plugin exclude each other.
-    let place = Folder::with(uncommented.replace("address = ", "# address = "));
+    // Its three ways to name a plugin exclude each other.
+    let place = Folder::with(uncommented.replace("address = ", "# address = ").replace("wasm = ", "# wasm = "));
     let (config, reader) = read(Some(&place.path("emberd.toml")), [], None);
     config.unwrap();
     let mut section = String::new();
