@@ -16,6 +16,7 @@ use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
+use crate::outbox;
 use crate::plan::{Plan, PlannedScore};
 use crate::price;
 
@@ -91,6 +92,9 @@ async fn close(shared: &Shared, held: &HeldJob) -> Result<(), Error> {
 
 async fn finish(shared: &Shared, held: &HeldJob, closed: Closed) -> Result<(), Error> {
     let (job, outcome) = (held.job.id, closed.outcome);
+    if shared.config.tells_phoenix {
+        outbox::enqueue(&shared.store, &held.job, shared.now()).await?;
+    }
     if shared.store.close_job(job, held.fence, closed, shared.now()).await? {
         shared.counting.closed(outcome, held.job.created_at, shared.now());
         shared.events.tell(shared, job).await;

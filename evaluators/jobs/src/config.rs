@@ -35,6 +35,8 @@ pub struct Config {
     pub answers_kept: Duration,
     /// How long decisions of rules are kept.
     pub decisions_kept: Duration,
+    /// Whether what is found goes into the outbox, to be told to a Phoenix.
+    pub tells_phoenix: bool,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
             plugin_batches: 4,
             answers_kept: 30 * DAY,
             decisions_kept: 90 * DAY,
+            tells_phoenix: true,
         }
     }
 }

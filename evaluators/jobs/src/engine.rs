@@ -27,7 +27,7 @@ const AWAY_MAX: Duration = Duration::from_secs(2);
 
 /// Runs evaluation jobs. Any number of engines may run on one PostgreSQL.
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     ends: Mutex<Option<Receiver<Ending>>>,
 }
 

@@ -20,7 +20,7 @@ use crate::request::{Fault, Source};
 
 /// A way to the engine; all clones are the same.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(crate) Arc<Shared>);
 
 /// A job was not made.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 //!
 //! - [`Engine`], [`Handle`], [`Config`]: the way in. [`request`]: what is asked for, and all that is wrong with it. [`plan`]: what was made of it.
 //! - `prepare`, `work`, `close`, `clean`: the loops. `steps`: an item through its evaluator. `ends`, `leases`: what is in hand.
+//! - [`live`]: rules on live traffic. [`outbox`]: what Phoenix is told of jobs and rules.
 //! - `provider`: an OpenAI-compatible endpoint, with its pace and its errors by class. `paid`: a call, with its money and its answer.
 //!
 //! Not here: what an evaluator is (kit), where plugins run (hosts), rows and transactions (store), HTTP routes (api), files of datasets.
@@ -26,6 +27,8 @@ mod examples;
 mod handle;
 mod job;
 mod leases;
+pub mod live;
+pub mod outbox;
 mod paid;
 pub mod plan;
 mod prepare;

@@ -23,6 +23,7 @@ mod results;
 mod retry;
 mod rules;
 mod scores;
+mod telling;
 mod templates;
 mod viewer;
 
@@ -44,6 +45,7 @@ pub use self::plan::{Put, Step, Target};
 pub use self::results::{Progress, ResultFilter, StoredResult};
 pub use self::rules::{Decision, NewRule, PutRuleError, Rule};
 pub use self::scores::{Direction, Failure, Score, Scored, Subject, TraceScore};
+pub use self::telling::RunTarget;
 pub use self::templates::{NewTemplate, Template};
 pub use self::viewer::Viewer;
 
