@@ -99,7 +99,7 @@ async fn run(shared: &Shared, request: &Request, faults: &mut Vec<Fault>) -> Res
     Ok(Some(Run { content, model, temperature: request.temperature, max_tokens }))
 }
 
-fn plan_one(
+pub(crate) fn plan_one(
     shared: &Shared,
     request: &Request,
     live: &Live,
@@ -157,7 +157,7 @@ fn plan_one(
 }
 
 /// Two scores of one name could not be told apart in the summary.
-fn named_once(path: &str, plan: &Planned, before: &[Planned], faults: &mut Vec<Fault>) {
+pub(crate) fn named_once(path: &str, plan: &Planned, before: &[Planned], faults: &mut Vec<Fault>) {
     let taken =
         |name: &str| name == "run" || before.iter().flat_map(|plan| &plan.scores).any(|score| score.name == name);
     for score in plan.scores.iter().filter(|score| taken(&score.name)) {

@@ -1,5 +1,6 @@
 //! The engine: what its loops share, and their beginning and end.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) counting: Counting,
     /// There is something new: ask the database now.
     pub(crate) wake: Notify,
+    /// Rules are to be read anew.
+    pub(crate) rules_changed: AtomicBool,
     /// Jobs whose items may be taken.
     pub(crate) open: watch::Sender<Arc<Vec<Job>>>,
     /// Nothing new is begun.
@@ -114,6 +117,7 @@ impl Engine {
             events: Events::default(),
             counting: Counting::default(),
             wake: Notify::new(),
+            rules_changed: AtomicBool::new(false),
             open: watch::Sender::new(Arc::default()),
             stopping: CancellationToken::new(),
         };

@@ -110,7 +110,8 @@ impl Inner {
             Trouble::Away(why) => {
                 self.counting().away += 1;
                 tracing::debug!(why, "phoenix is away");
-                self.later(row, self.config.backoff * 2).await
+                let tries = u32::try_from(row.attempts).unwrap_or(u32::MAX);
+                self.later(row, self.pause(tries)).await
             }
             Trouble::NotYet => self.later(row, self.config.backoff).await,
             Trouble::Lost => Ok(()),
