@@ -174,7 +174,10 @@ async fn exactly_the_traces_whose_hash_says_so(world: World) {
         assert_eq!(found.decision, "run", "{found:?}");
         let scores = score(&world, trace).await;
         let expected = if number.is_multiple_of(3) { 1.0 } else { 0.0 };
-        assert_eq!(scores.iter().map(|(name, score, _)| (&**name, *score)).collect::<Vec<_>>(), [("good", Some(expected))]);
+        assert_eq!(
+            scores.iter().map(|(name, score, _)| (&**name, *score)).collect::<Vec<_>>(),
+            [("good", Some(expected))]
+        );
     }
     assert!((300..500).contains(&sampled), "{sampled}");
     // One annotation of each, however often it was judged.
@@ -249,7 +252,7 @@ async fn each_trace_has_a_decision(world: World) {
 async fn the_budget_holds(world: World) {
     let log = Log::default();
     from_the_beginning(&world);
-    let budget = 0.04;
+    let budget = 0.025;
     rule(&world, json!({"name": "judged", "budget": budget, "config": {"evaluators": ["relevance"]}})).await;
     let consumer = consume(&world, &log, fast());
     let count = 30;
@@ -376,11 +379,22 @@ async fn a_rule_with_faults_names_them_all(world: World) {
     let mut paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
     paths.sort_unstable();
     let expected = [
-        "budget", "config.annotate", "config.colour", "config.evaluators", "config.filter.maxTokens",
-        "config.filter.status", "config.salt", "config.share", "config.tracesPerSecond", "enabled", "more", "name",
+        "budget",
+        "config.annotate",
+        "config.colour",
+        "config.evaluators",
+        "config.filter.maxTokens",
+        "config.filter.status",
+        "config.salt",
+        "config.share",
+        "config.tracesPerSecond",
+        "enabled",
+        "more",
+        "name",
     ];
     assert_eq!(paths, expected);
-    let unknown = json!({"name": "r", "config": {"evaluators": ["no_such", {"name": "regex", "config": {"pattern": "("}}]}});
+    let unknown =
+        json!({"name": "r", "config": {"evaluators": ["no_such", {"name": "regex", "config": {"pattern": "("}}]}});
     let Err(RuleError::Invalid(faults)) = engine.handle().put_rule(&unknown, ADMIN).await else { panic!("taken") };
     assert_eq!(faults.len(), 2, "{faults:?}");
     let unpriced = json!({"name": "r", "budget": 1, "config": {"judgeModel": "free", "evaluators": ["relevance"]}});

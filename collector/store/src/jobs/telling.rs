@@ -27,7 +27,8 @@ pub struct RunTarget {
 impl Store {
     /// A job's targets by number, from `from` on; `limit` is kept within 10 000.
     pub async fn targets(&self, job: Uuid, from: i64, limit: u32) -> Result<Vec<RunTarget>, Error> {
-        let sql = "SELECT nr, target, body, output FROM emberd.job_targets WHERE job = $1 AND nr >= $2 ORDER BY nr LIMIT $3";
+        let sql =
+            "SELECT nr, target, body, output FROM emberd.job_targets WHERE job = $1 AND nr >= $2 ORDER BY nr LIMIT $3";
         let read = |line: &Line| {
             let target = Target { nr: line.int(0)?, target: line.text(1)?, body: line.json(2)? };
             Ok(RunTarget { target, output: line.maybe_json(3)? })

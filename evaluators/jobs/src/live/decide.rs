@@ -102,8 +102,11 @@ async fn judged(shared: &Shared, rule: &Ready, whole: &Whole, seen: &Seen) -> Re
             Err(unjudged) => return Err(unjudged),
         }
     }
-    let failures: Vec<_> = scores.iter().filter_map(|(scored, _)| Some((scored, scored.outcome.as_ref().err()?))).collect();
-    let first = failures.first().map(|(scored, failure)| (failure.class.clone(), format!("{}: {}", scored.name, failure.message)));
+    let failures: Vec<_> =
+        scores.iter().filter_map(|(scored, _)| Some((scored, scored.outcome.as_ref().err()?))).collect();
+    let first = failures
+        .first()
+        .map(|(scored, failure)| (failure.class.clone(), format!("{}: {}", scored.name, failure.message)));
     let (decision, detail) = match first {
         // Nothing was scored: the decision is why.
         Some((class, why)) if failures.len() == scores.len() => (class, Some(why)),

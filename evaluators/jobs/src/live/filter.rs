@@ -60,8 +60,10 @@ impl Filter {
             return true;
         }
         let holds = |span: &Span| {
-            let model = self.model.is_empty() || models(span).any(|model| self.model.iter().any(|wanted| wanted == model));
-            let kind = self.span_kind.is_empty() || self.span_kind.iter().any(|kind| kind.eq_ignore_ascii_case(&span.kind));
+            let model =
+                self.model.is_empty() || models(span).any(|model| self.model.iter().any(|wanted| wanted == model));
+            let kind =
+                self.span_kind.is_empty() || self.span_kind.iter().any(|kind| kind.eq_ignore_ascii_case(&span.kind));
             model && kind && self.attributes.iter().all(|(key, value)| span.attributes.get(key) == Some(value))
         };
         seen.example.trace.as_ref().is_some_and(|trace| trace.spans.iter().any(holds))

@@ -24,7 +24,8 @@ pub(super) struct Lateness(HashMap<Arc<str>, Counts>);
 impl Lateness {
     /// A span came so long after its trace's root; zero for one that came before.
     pub(super) fn add(&mut self, service: &Arc<str>, late: Duration) {
-        let key = if self.0.len() < SERVICES_MAX || self.0.contains_key(service) { Arc::clone(service) } else { "".into() };
+        let key =
+            if self.0.len() < SERVICES_MAX || self.0.contains_key(service) { Arc::clone(service) } else { "".into() };
         let counts = self.0.entry(key).or_default();
         if counts.sum >= FADE {
             counts.buckets.iter_mut().for_each(|count| *count /= 2);

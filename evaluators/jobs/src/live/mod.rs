@@ -460,7 +460,11 @@ impl Consumer {
 
     /// The log's time: behind the head it stands still between batches.
     fn now(&self) -> UnixNanos {
-        if self.is_sealed || self.reader.position() >= (self.head)() { self.shared.now().max(self.read_at) } else { self.read_at }
+        if self.is_sealed || self.reader.position() >= (self.head)() {
+            self.shared.now().max(self.read_at)
+        } else {
+            self.read_at
+        }
     }
 
     /// Gives complete traces to the rules.

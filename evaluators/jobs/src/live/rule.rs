@@ -192,7 +192,9 @@ pub(super) async fn check(shared: &Shared, value: &Value, viewer: Viewer) -> Res
         return Err(CheckError::Invalid(vec![Fault::new("", "a JSON object")]));
     };
     unknown("", body, &["name", "enabled", "budget", "config"], &mut faults);
-    let is_name = |name: &&str| !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.contains(char::is_control);
+    let is_name = |name: &&str| {
+        !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.contains(char::is_control)
+    };
     let name = body.get("name").and_then(Value::as_str).filter(is_name);
     if name.is_none() {
         faults.push(Fault::new("name", format!("missing: 1 to {NAME_CHARS_MAX} characters")));

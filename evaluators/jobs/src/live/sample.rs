@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn shares_are_nested_and_end_at_all_and_nothing() {
-        let traces: Vec<TraceId> = (1..=4_000_u128).map(|n| TraceId((n * 0x9e37_79b9_7f4a_7c15).to_be_bytes())).collect();
+        let traces: Vec<TraceId> =
+            (1..=4_000_u128).map(|n| TraceId((n * 0x9e37_79b9_7f4a_7c15).to_be_bytes())).collect();
         let of = |share: f64| traces.iter().filter(|trace| is_in("s", **trace, share)).count();
         assert_eq!((of(0.0), of(1.0)), (0, traces.len()));
         assert!((700..900).contains(&of(0.2)), "{}", of(0.2));

@@ -166,7 +166,9 @@ fn value(view: ValueView<'_>) -> Value {
         ValueView::Bool(is) => is.into(),
         ValueView::Int(number) => number.into(),
         // JSON has no NaN.
-        ValueView::Double(number) => serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number),
+        ValueView::Double(number) => {
+            serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number)
+        }
         ValueView::Bytes(bytes) => format!("({} bytes)", bytes.len()).into(),
         ValueView::Array(array) => array.values().map(value).collect(),
         ValueView::KvList(list) => {

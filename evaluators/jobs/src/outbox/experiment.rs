@@ -46,10 +46,8 @@ struct Body {
 pub(crate) async fn enqueue(store: &Store, job: &Job, now: UnixNanos) -> Result<(), emberd_store::Error> {
     let Ok(Plan { source: Source::Dataset { id }, .. }) = Plan::read(&job.plan) else { return Ok(()) };
     let dataset = store.dataset(Viewer { user: Uuid::nil(), is_admin: true }, id).await?;
-    let (name, kind) = dataset.map_or_else(
-        || (format!("emberd dataset {id}"), DatasetType::Custom),
-        |dataset| (dataset.name, dataset.kind),
-    );
+    let (name, kind) = dataset
+        .map_or_else(|| (format!("emberd dataset {id}"), DatasetType::Custom), |dataset| (dataset.name, dataset.kind));
     let body = Body { job: job.id, dataset: id, name, kind: kind.as_str().to_owned() };
     store.put_outgoing(EXPERIMENT, &job.id.to_string(), serde_json::to_value(body).unwrap_or_default(), now).await
 }
@@ -238,13 +236,7 @@ impl Inner {
     }
 
     /// Posts what is missing, target by target.
-    async fn runs(
-        &self,
-        job: &Job,
-        plan: &Plan,
-        there: &There,
-        nodes: HashMap<String, String>,
-    ) -> Result<(), Trouble> {
+    async fn runs(&self, job: &Job, plan: &Plan, there: &There, nodes: HashMap<String, String>) -> Result<(), Trouble> {
         let mut results = Results { cursor: Some(None), page: Vec::new().into_iter().peekable() };
         let mut from = 0;
         loop {
@@ -345,11 +337,9 @@ fn evaluation_of(plan: &Plan, run: &str, result: &StoredResult) -> Evaluation {
     let scored = &result.scored;
     let kind = plan.evaluator(result.step).map(|planned| planned.kind);
     let outcome = match &scored.outcome {
-        Ok(score) => Ok(Judgement {
-            label: score.label.clone(),
-            score: score.score,
-            explanation: score.explanation.clone(),
-        }),
+        Ok(score) => {
+            Ok(Judgement { label: score.label.clone(), score: score.score, explanation: score.explanation.clone() })
+        }
         Err(failure) => Err(format!("{}: {}", failure.class, failure.message)),
     };
     let mut metadata = scored.metadata.as_object().cloned().unwrap_or_default();
