@@ -7,6 +7,7 @@
 //! still change; a restart reads from there, and what is decided already stays. Time is the log's own until its head is reached.
 //! - [`rule`], [`filter`], [`sample`]: what is asked for. `gather`, `origin`, `lateness`: until a trace is complete. `seen`: a trace as
 //!   evaluators see it. `decide`, `judge`: through the rules. `handle`: rules and reasons, for the API.
+//!
 //! Limits:   spans that come later than [`Config::late`] after their trace was decided are counted, and change nothing.
 //! Not here: what an evaluator is (kit), money and rows (store), telling Phoenix (`outbox`).
 //! Kept by:  `tests/live.rs`.
