@@ -52,7 +52,7 @@ struct Cost {
     currency: &'static str,
 }
 
-fn dollars(money: Money) -> f64 {
+pub(crate) fn dollars(money: Money) -> f64 {
     money.0 as f64 / 1e9
 }
 
@@ -296,6 +296,6 @@ impl From<CreateError> for Refusal {
     }
 }
 
-fn invalid(faults: Vec<Fault>) -> Refusal {
+pub(crate) fn invalid(faults: Vec<Fault>) -> Refusal {
     Refusal::Invalid(faults.into_iter().map(|Fault { path, message }| Detail { path, message }).collect())
 }

@@ -20,6 +20,7 @@ mod permission;
 mod prompts;
 mod refusal;
 mod routes;
+mod rules;
 mod server;
 mod templates;
 

@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 use crate::ask::Bound;
 use crate::gate::{self, Guard};
 use crate::permission::Permission::{self, Administer, Nothing, ReadEvaluations, ReadTraces, WriteOwn};
-use crate::{Shared, ask, datasets, evaluations, operations, prompts, templates};
+use crate::{Shared, ask, datasets, evaluations, operations, prompts, rules, templates};
 
 /// The whole API.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -47,6 +47,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .delete("/api/datasets/{id}", WriteOwn, "delete_dataset", datasets::delete)
         .get("/api/datasets/{id}/examples", ReadEvaluations, "dataset_examples", datasets::examples)
         .get("/api/datasets/{id}/export", ReadEvaluations, "export_dataset", datasets::export)
+        .get("/api/evaluation-rules", ReadEvaluations, "rules", rules::list)
+        .post("/api/evaluation-rules", Administer, "put_rule", rules::put)
+        .patch("/api/evaluation-rules/{id}", Administer, "change_rule", rules::change)
+        .delete("/api/evaluation-rules/{id}", Administer, "delete_rule", rules::delete)
+        .get("/api/traces/{trace}/decisions", ReadEvaluations, "decisions", rules::why)
         .get("/api/evaluation-templates", ReadEvaluations, "templates", templates::list)
         .post("/api/evaluation-templates", WriteOwn, "create_template", templates::create)
         .get("/api/evaluation-templates/{id}", ReadEvaluations, "template", templates::get)

@@ -3,15 +3,12 @@
 //! Not here: in which order they are stopped (the wiring).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::Context;
-use emberd_evaluators_hosts::Hosts;
-use emberd_evaluators_jobs::Engine;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::{Consumer, Run};
+use crate::wiring::{Consumer, Evaluation, Run};
 
 /// All tasks; what is still running when it is dropped is cut off.
 #[derive(Default)]
@@ -44,33 +41,38 @@ impl Rooms {
         }
     }
 
-    /// Starts what judges: the plugins, so that the API can tell what there is, and the engine, where jobs are run here.
-    pub(crate) fn evaluation(
-        &mut self,
-        engine: Arc<Engine>,
-        hosts: Arc<Hosts>,
-        runs: bool,
-        stop: &CancellationToken,
-    ) -> Vec<Id> {
-        let (stop_hosts, stop_engine) = (CancellationToken::new(), stop.clone());
-        let plugins = self.spawn("plugins", {
+    /// Starts what judges: the plugins, so that the API can tell what there is, and, where it is this process's role, the engine, the
+    /// rules on live traffic and who tells Phoenix.
+    pub(crate) fn evaluation(&mut self, evaluation: Evaluation, stop: &CancellationToken) -> Vec<Id> {
+        let Evaluation { hosts, engine, live, outbox } = evaluation;
+        let stop_hosts = CancellationToken::new();
+        let mut all = vec![self.spawn("plugins", {
             let stop = stop_hosts.clone();
             async move {
                 hosts.run(&stop).await;
                 stop.cancelled().await;
                 Ok(())
             }
-        });
-        // The engine's calls end before the plugins do.
-        let engine = self.spawn("evaluation", async move {
-            match runs {
-                true => engine.run(stop_engine).await,
-                false => stop_engine.cancelled().await,
+        })];
+        if let Some(outbox) = outbox {
+            let stop = stop.clone();
+            all.push(self.spawn("outbox", async move {
+                outbox.run(stop).await;
+                Ok(())
+            }));
+        }
+        // Calls of models and plugins end before the plugins do.
+        let stop = stop.clone();
+        all.push(self.spawn("evaluation", async move {
+            if let Some(live) = live {
+                let (rules, ()) = tokio::join!(live.run(stop.clone()), engine.run(stop.clone()));
+                rules.context("the rules on live traffic")?;
             }
+            stop.cancelled().await;
             stop_hosts.cancel();
             Ok(())
-        });
-        vec![engine, plugins]
+        }));
+        all
     }
 
     /// The next one that ends, and how. Cancel-safe.

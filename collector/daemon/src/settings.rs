@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
@@ -192,5 +193,19 @@ impl config::Plugin {
             }
         };
         (self.name.clone(), hosts::Config::new(source))
+    }
+}
+
+/// An answer of Phoenix's REST API takes no longer.
+const PHOENIX_PATIENCE: Duration = Duration::from_secs(60);
+
+impl config::Phoenix {
+    /// A way to its REST API.
+    pub(crate) fn client(&self) -> anyhow::Result<emberd_phoenix::Client> {
+        let client = emberd_phoenix::Client::new(self.url.as_str(), PHOENIX_PATIENCE)?;
+        if let Some(file) = &self.api_key {
+            client.set_key(Some(file.read().context("[phoenix] api_key_file")?.reveal()))?;
+        }
+        Ok(client)
     }
 }

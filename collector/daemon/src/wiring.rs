@@ -17,9 +17,11 @@ use emberd_api::Api;
 use emberd_consumers::quarantine::Quarantine;
 use emberd_consumers::{Progress, forwarder, recorder};
 use emberd_evaluators_hosts::Hosts;
-use emberd_evaluators_jobs::Engine;
+use emberd_evaluators_jobs::live::{self, Live};
+use emberd_evaluators_jobs::outbox::{self, Outbox};
+use emberd_evaluators_jobs::{self as jobs, Engine};
 use emberd_intake::{Doors, Kept, TurnedAway};
-use emberd_log::{DiskLog, Log, Recovery};
+use emberd_log::{CursorFile, DiskLog, Log, Recovery};
 use emberd_model::Offset;
 use emberd_store::error::MigrateError;
 use emberd_store::{Store, Writer};
@@ -31,6 +33,8 @@ use crate::run_file::RunFile;
 use crate::view::Board;
 use crate::world::World;
 
+/// The consumer that forwards to Phoenix.
+const PHOENIX: &str = "phoenix";
 /// How long the start waits for the database before it goes on without.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a consumer may take to let go of what it has in hand; it goes on from its cursor at the next start.
@@ -58,11 +62,14 @@ pub(crate) struct Addresses {
     pub(crate) api: SocketAddr,
 }
 
-/// What judges: the plugins, and the engine of evaluation jobs. Without the role, jobs are only made and watched here.
-struct Evaluation {
-    hosts: Arc<Hosts>,
-    engine: Arc<Engine>,
-    runs: bool,
+/// What judges: the plugins, the engine of evaluation jobs, the rules on live traffic, and who tells Phoenix of it all.
+pub(crate) struct Evaluation {
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) engine: Arc<Engine>,
+    /// None without the role: jobs and rules are only made and watched here.
+    pub(crate) live: Option<Live>,
+    /// None where no Phoenix is forwarded to from here.
+    pub(crate) outbox: Option<Outbox>,
 }
 
 /// What reads the log.
@@ -93,11 +100,11 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
-    let evaluation = parts.evaluation(roles.evaluate)?; // what judges
+    let evaluation = parts.evaluation(&consumers, roles.evaluate)?; // what judges
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
     let board = Board::new(log.clone(), store.clone(), doors.counters(), turned_away, progress, world.clock.clone());
-    let jobs = evaluation.engine.handle();
-    let api = Api::bind(config.api.room(), store.clone(), jobs, Arc::new(board), world.clock.clone())
+    let handle = evaluation.engine.handle();
+    let api = Api::bind(config.api.room(), store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })
@@ -189,16 +196,41 @@ impl Parts<'_> {
         Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
     }
 
-    fn evaluation(&self, runs: bool) -> anyhow::Result<Evaluation> {
+    fn evaluation(&self, consumers: &[Consumer], runs: bool) -> anyhow::Result<Evaluation> {
         let plugins = self.config.plugins.iter().map(config::Plugin::room).collect();
         let all = |errors: Vec<String>| anyhow!("{}", errors.join("; "));
         let hosts = Hosts::new(plugins, &self.data_dir.join("plugins"))
             .map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
         let hosts = Arc::new(hosts);
-        let how = self.config.llm.room(self.config.recorder.prices()?);
+        let phoenix = consumers.iter().map(|consumer| &consumer.progress).find(|progress| progress.name() == PHOENIX);
+        let how =
+            jobs::Config { tells_phoenix: phoenix.is_some(), ..self.config.llm.room(self.config.recorder.prices()?) };
         let engine = Engine::new(how, self.store.clone(), self.world.clock.clone(), hosts.clone())
             .map_err(|errors| all(errors.iter().map(|error| format!("[llm] {error}")).collect()))?;
-        Ok(Evaluation { hosts, engine: Arc::new(engine), runs })
+        let live = if runs { Some(engine.live(self.live()?)) } else { None };
+        let outbox = phoenix.filter(|_| runs).map(|progress| self.outbox(progress.clone())).transpose()?;
+        Ok(Evaluation { hosts, engine: Arc::new(engine), live, outbox })
+    }
+
+    fn live(&self) -> anyhow::Result<live::Parts> {
+        // Until it says where its cursor stands, nothing may go.
+        self.log.register(live::CONSUMER, self.log.tail());
+        let log = self.log.clone();
+        Ok(live::Parts {
+            reader: self.log.reader(self.log.tail()),
+            head: Box::new(move || log.head()),
+            cursor: CursorFile::open_on(self.world.disk.clone(), &self.data_dir.join("cursors"), live::CONSUMER)?,
+            passed: Box::new(self.passed(live::CONSUMER)),
+            config: live::Config::default(),
+        })
+    }
+
+    /// Scores are told only of spans that the forwarder saw in Phoenix, or gave up: its cursor is past them.
+    fn outbox(&self, forwarded: Arc<Progress>) -> anyhow::Result<Outbox> {
+        let client = self.config.phoenix.client()?;
+        let verified = move |offset: Offset| forwarded.cursor() >= offset;
+        let (store, clock) = (self.store.clone(), self.world.clock.clone());
+        Ok(Outbox::new(store, clock, Arc::new(client), Arc::new(verified), outbox::Config::default()))
     }
 
     /// Says what part of the log's budget the spans behind an offset take, as far as bytes can be told from spans.
@@ -289,7 +321,7 @@ impl Daemon {
         });
         let consumers: Vec<_> =
             consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
-        let judging = rooms.evaluation(evaluation.engine, evaluation.hosts, evaluation.runs, &stop_evaluation);
+        let judging = rooms.evaluation(evaluation, &stop_evaluation);
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
@@ -13,10 +12,7 @@ use serde_json::{Value, json};
 
 use super::Where;
 use super::remote::Remote;
-use crate::config::Config;
 
-/// An answer of Phoenix to a whole dataset takes no longer.
-const PHOENIX_PATIENCE: Duration = Duration::from_secs(120);
 const TYPES: [Type; 4] = [Type::QaPairs, Type::Completions, Type::Classifications, Type::Custom];
 
 #[derive(Args)]
@@ -123,8 +119,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             let body = json!({ "name": name, "traces": { "promptId": prompt, "limit": limit } });
             tell(&remote.post("/api/datasets/from-traces", &body).await?, *json);
         }
-        What::Push { dataset, .. } => push(&remote, &phoenix(&config)?, dataset).await?,
-        What::Pull { name, json, .. } => tell(&pull(&remote, &phoenix(&config)?, name).await?, *json),
+        What::Push { dataset, .. } => push(&remote, &config.phoenix.client()?, dataset).await?,
+        What::Pull { name, json, .. } => tell(&pull(&remote, &config.phoenix.client()?, name).await?, *json),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -134,15 +130,6 @@ fn tell(row: &Value, json: bool) {
         true => println!("{row:#}"),
         false => println!("{}  {} examples  {}", text(&row["id"]), row["examples"], text(&row["name"])),
     }
-}
-
-/// A way to the configured Phoenix.
-fn phoenix(config: &Config) -> anyhow::Result<Client> {
-    let client = Client::new(config.phoenix.url.as_str(), PHOENIX_PATIENCE)?;
-    if let Some(file) = &config.phoenix.api_key {
-        client.set_key(Some(file.read().context("[phoenix] api_key_file")?.reveal()))?;
-    }
-    Ok(client)
 }
 
 /// Phoenix's dataset of that name becomes what ours is: examples keep their ids, those that are gone leave the new version.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::process::Home;
+use super::sink;
 
 /// An OpenAI-compatible endpoint that gives the first label that it may, and counts what it was asked.
 struct Endpoint {
@@ -171,4 +173,62 @@ async fn what_cannot_be_run_is_said() {
     assert!(refused(&["dataset", "import", "/nowhere/x.doc"]).contains("json, jsonl, csv or parquet"));
     emberd.terminate();
     assert!(refused(&["eval", "list"]).contains("is it running?"));
+}
+
+/// A rule judges half of the traffic: exactly the traces whose hash says so, each once, over a kill; and of each trace it is said why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_judges_the_traces_whose_hash_says_so() {
+    const TRACES: u64 = 60;
+    let home = Home::new();
+    let mut emberd = home.start();
+    let rule = json!({
+        "name": "half", "config": { "share": 0.5, "evaluators": [{ "name": "latency_budget", "config": { "max_ms": 5_000 } }] },
+    });
+    let put = reqwest::Client::new().post(format!("{}/api/evaluation-rules", emberd.api())).json(&rule);
+    let put = put.send().await.unwrap();
+    assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
+    // A new consumer begins with what comes from now on, once it has read its rules.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    for traces in [0..TRACES / 2, TRACES / 2..TRACES] {
+        let mut client = Client::connect(&emberd).await;
+        for trace in traces.clone() {
+            let spans = (0..3).map(|number| sink::span(trace, number)).collect();
+            client.send_grpc(sink::request(Some("shop"), spans)).await.unwrap();
+        }
+        if traces.start == 0 {
+            emberd.kill();
+            emberd = home.start();
+        }
+    }
+    for trace in 0..TRACES {
+        let id: String = sink::trace_id(trace).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = if is_sampled("half", &id, 0.5) { "run" } else { "sampled_out" };
+        let mut last = Value::Null;
+        for _ in 0..600 {
+            last = emberd.get(&format!("/api/traces/{id}/decisions")).await;
+            if !last["data"].as_array().unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let decisions = last["data"].as_array().unwrap();
+        assert_eq!(decisions.len(), 1, "{id}: {last}\n{}", emberd.said());
+        assert_eq!(decisions[0]["decision"], expected, "{id}: {last}");
+        if expected == "run" {
+            let scores = decisions[0]["scores"].as_array().unwrap();
+            assert_eq!((scores.len(), &scores[0]["score"]), (1, &json!(1.0)), "{id}: {last}");
+        }
+    }
+    let told = told(&home, &["eval", "why", &"ab".repeat(16), "--json"]).await;
+    assert_eq!(told["data"], json!([]));
+    emberd.sums_are_right(&home).await;
+    emberd.terminate();
+}
+
+/// The hash of docs/decisions/0011-evaluation.md, written anew.
+fn is_sampled(salt: &str, trace: &str, share: f64) -> bool {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(format!("emberd:sample:{salt}:{trace}").as_bytes());
+    let number = u64::from_be_bytes(digest[..8].try_into().unwrap());
+    (number as f64) < share * 2_f64.powi(64)
 }
