@@ -31,7 +31,7 @@ use emberd_store::jobs::DatasetType;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use traffic::{Log, span, span_id, trace};
-use world::{ADMIN, Wall, World, examples};
+use world::{ADMIN, Wall, World, examples, on_both};
 
 /// Longer than anything takes on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -330,3 +330,30 @@ async fn what_phoenix_refuses_is_said_in_the_row(world: &World, there: &There) {
     drop(tasks);
     engine.stop().await;
 }
+
+/// A dataset job waits in the outbox from before it is closed, with all that telling it needs; a reason is noted once.
+async fn a_closed_job_waits_with_what_is_to_be_told(world: World) {
+    let mut body = examples(30);
+    body[4].as_object_mut().unwrap().remove("output");
+    let dataset = world.dataset(DatasetType::Custom, &body).await;
+    let engine = world.start();
+    let job = world.create(&engine.handle, dataset, json!({"model": "runner", "evaluators": ["exact_match"]})).await;
+    world.over(job).await;
+    let waiting = world.store.outgoing().await.unwrap();
+    assert_eq!((waiting.pending, waiting.refused), (1, 0));
+    let (first, rest) =
+        (world.store.targets(job, 0, 20).await.unwrap(), world.store.targets(job, 20, 20).await.unwrap());
+    assert_eq!((first.len(), rest.len()), (20, 10));
+    for (one, nr) in first.iter().chain(&rest).zip(0..) {
+        assert_eq!((one.target.nr, &*one.target.target), (nr, &*format!("e{nr}")));
+        assert!(one.output.as_ref().is_some_and(|run| run["output"].is_string()), "what the run gave");
+    }
+    let note = async |text: &str| world.store.note_evaluation(job, text, Wall.now()).await.unwrap();
+    assert!(note("phoenix refuses it").await && !note("phoenix refuses it").await && note("twice").await);
+    let row = world.store.evaluation(job).await.unwrap().unwrap();
+    assert_eq!((row.status.as_str(), row.error.as_deref()), ("completed", Some("phoenix refuses it; twice")));
+    assert!(!world.store.note_evaluation(uuid::Uuid::new_v4(), "nobody", Wall.now()).await.unwrap());
+    engine.stop().await;
+}
+
+on_both!(a_closed_job_waits_with_what_is_to_be_told);
