@@ -167,7 +167,15 @@ impl Live {
     pub async fn run(&self, stop: CancellationToken) -> Result<(), CursorError> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(parts) = parts else { return Ok(()) };
-        let cursor = parts.cursor.load()?;
+        let cursor = match parts.cursor.load() {
+            Ok(cursor) => cursor,
+            // Reading more again costs nothing but time: what is decided stays.
+            Err(error @ CursorError::Corrupt { .. }) => {
+                tracing::warn!(%error, "rules on live traffic read the log again from its beginning");
+                Some(parts.reader.position())
+            }
+            Err(error) => return Err(error),
+        };
         let mut consumer = Consumer::new(Arc::clone(&self.shared), parts, Arc::clone(&self.counters));
         // A new consumer begins with what comes from now on.
         consumer.begin(cursor);
