@@ -49,7 +49,7 @@ impl Remote {
 
     /// Gets a file.
     pub(super) async fn download(&self, path: &str, media_type: &str) -> anyhow::Result<Vec<u8>> {
-        Ok(self.send(Method::GET, path, &[], |request| request.header("accept", media_type)).await?)
+        self.send(Method::GET, path, &[], |request| request.header("accept", media_type)).await
     }
 
     /// All pages of a list, up to `rows` of them.
