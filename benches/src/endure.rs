@@ -32,10 +32,11 @@ impl Default for Options {
     }
 }
 
+type Table = fn(&Programs, &Options) -> anyhow::Result<()>;
+
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let programs = Programs::find()?;
-    let tables: [(&str, fn(&Programs, &Options) -> anyhow::Result<()>); 3] =
-        [("half", half), ("full", full), ("backlog", backlog)];
+    let tables: [(&str, Table); 3] = [("half", half), ("full", full), ("backlog", backlog)];
     for (_, table) in tables.into_iter().filter(|(name, _)| name.contains(&options.only)) {
         table(&programs, options)?;
     }

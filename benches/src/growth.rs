@@ -42,9 +42,11 @@ struct Cost {
     bytes_per_span: f64,
 }
 
+type Table = fn(&Bench, &Options) -> anyhow::Result<()>;
+
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let bench = Bench { programs: Programs::find()?, load: shape(options.seconds) };
-    let tables: [(&str, fn(&Bench, &Options) -> anyhow::Result<()>); 6] = [
+    let tables: [(&str, Table); 6] = [
         ("connections", Bench::connections),
         ("spans", Bench::spans),
         ("bytes", Bench::bytes),

@@ -232,7 +232,7 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let channels = connect(load).await?;
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
+        let clock = payload::now();
         let shared = Arc::new(Shared {
             template: Template::of(load)?,
             seed: mix(clock),

@@ -152,9 +152,15 @@ pub(crate) fn ids(number: u64) -> Ids {
     Ids { trace, span: id(number), parent: (number != root).then(|| id(root)) }
 }
 
+/// Nanoseconds since 1970, of this machine.
+#[expect(clippy::disallowed_methods, reason = "a load generator is no room of emberd's: its time is the machine's")]
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
 /// A request of `spans` LLM calls with `text` bytes of text in each, whose ids are those of [`ids`]; roots name a prompt.
 pub(crate) fn sized(spans: u64, text: usize) -> Vec<u8> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let now = now();
     let one = |number: u64| {
         let (ids, latency) = (ids(number), 20_000_000 + mix(number) % 4_000_000_000);
         let attributes = [
