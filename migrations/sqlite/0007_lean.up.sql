@@ -24,14 +24,16 @@ CREATE TABLE prompt_traces (
 ) STRICT;
 INSERT INTO prompt_traces (id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
     created_at, user_id)
-SELECT substr(phoenix_trace_id, 1, 8) || '-' || substr(phoenix_trace_id, 9, 4) || '-' || substr(phoenix_trace_id, 13, 4) || '-'
-        || substr(phoenix_trace_id, 17, 4) || '-' || substr(phoenix_trace_id, 21),
+SELECT CASE WHEN length(phoenix_trace_id) = 32 AND phoenix_trace_id NOT GLOB '*[^0-9a-f]*'
+        THEN substr(phoenix_trace_id, 1, 8) || '-' || substr(phoenix_trace_id, 9, 4) || '-' || substr(phoenix_trace_id, 13, 4) || '-'
+            || substr(phoenix_trace_id, 17, 4) || '-' || substr(phoenix_trace_id, 21)
+        ELSE id END,
     prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata, created_at, user_id
 FROM emberd_old_traces ORDER BY rowid;
 DROP TABLE emberd_old_traces;
-CREATE INDEX idx_traces_prompt_id ON prompt_traces (prompt_id, created_at DESC, phoenix_trace_id DESC);
+CREATE INDEX idx_traces_prompt_id ON prompt_traces (prompt_id, created_at DESC, id DESC);
 CREATE INDEX idx_traces_session_id ON prompt_traces (session_id, created_at DESC) WHERE session_id IS NOT NULL;
-CREATE INDEX idx_traces_created_at ON prompt_traces (created_at DESC, phoenix_trace_id DESC);
+CREATE INDEX idx_traces_created_at ON prompt_traces (created_at DESC, id DESC);
 
 -- Rows that name a prompt which does not exist yet, by the first 100 characters of that name. An entry whose row went elsewhere is
 -- dropped when it is met.

@@ -92,13 +92,13 @@ impl Sqlite {
         }
         if let Some(Place { at, id }) = after {
             query
-                .push(" AND (created_at, phoenix_trace_id) < (")
+                .push(" AND (created_at, id) < (")
                 .push_bind(at.to_string())
                 .push(", ")
-                .push_bind(id.simple().to_string())
+                .push_bind(id.to_string())
                 .push(")");
         }
-        query.push(" ORDER BY created_at DESC, phoenix_trace_id DESC LIMIT ").push_bind(limit as i64 + 1);
+        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit as i64 + 1);
         let rows = query.build().fetch_all(&self.readers).await.map_err(fault)?;
         let traces = rows.iter().map(trace).collect::<Result<_, _>>()?;
         Ok(Page::cut(traces, limit, |trace: &Trace| Place { at: trace.created_at, id: trace.id }))
@@ -157,8 +157,7 @@ fn metric(row: &SqliteRow) -> Result<Metric, Fault> {
 
 fn trace(row: &SqliteRow) -> Result<Trace, Fault> {
     Ok(Trace {
-        // The trace id as a UUID: see 0007. Whoever else wrote the row may have named the trace by any text.
-        id: id(row, "id").or_else(|_| row.try_get("phoenix_trace_id").map_err(fault).map(named))?,
+        id: id(row, "id")?,
         prompt_id: id(row, "prompt_id")?,
         phoenix_trace_id: row.try_get("phoenix_trace_id").map_err(fault)?,
         session_id: maybe_id(row, "session_id")?,
@@ -192,10 +191,6 @@ fn summary(row: &SqliteRow) -> Result<Summary, Fault> {
 fn id(row: &SqliteRow, column: &str) -> Result<Uuid, Fault> {
     let text: &str = row.try_get(column).map_err(fault)?;
     Uuid::try_parse(text).map_err(|_| Fault::damaged("the id", text))
-}
-
-fn named(trace: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, trace.as_bytes())
 }
 
 fn maybe_id(row: &SqliteRow, column: &str) -> Result<Option<Uuid>, Fault> {
