@@ -61,12 +61,21 @@ impl Rooms {
                 Ok(())
             }));
         }
+        let runs = live.is_some();
+        if let Some(live) = live {
+            let stop = stop.clone();
+            all.push(self.spawn("rules", async move {
+                live.run(stop.clone()).await?;
+                // The log may be sealed, and all of it judged, before it is time to end.
+                stop.cancelled().await;
+                Ok(())
+            }));
+        }
         // Calls of models and plugins end before the plugins do.
         let stop = stop.clone();
         all.push(self.spawn("evaluation", async move {
-            if let Some(live) = live {
-                let (rules, ()) = tokio::join!(live.run(stop.clone()), engine.run(stop.clone()));
-                rules.context("the rules on live traffic")?;
+            if runs {
+                engine.run(stop.clone()).await;
             }
             stop.cancelled().await;
             stop_hosts.cancel();
