@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use crate::growth::{log_bytes, ready};
 use crate::load::Load;
-use crate::server::{How, Programs, SERVER, data};
+use crate::server::{How, Programs, data, log_bytes, ready};
 use crate::table;
 
 #[derive(Args, Clone)]
@@ -43,20 +42,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shape(seconds: f64) -> Load {
-    Load {
-        target: format!("http://{SERVER}"),
-        connections: 2,
-        in_flight: 8,
-        spans: 100,
-        text: 1_500,
-        prompts: 500,
-        seconds,
-        rate: None,
-        total: None,
-    }
-}
-
 /// The answer's latency at half the rate that it reached just before.
 fn half(programs: &Programs, options: &Options) -> anyhow::Result<()> {
     let mut rows = Vec::new();
@@ -66,11 +51,11 @@ fn half(programs: &Programs, options: &Options) -> anyhow::Result<()> {
         let _sink = how.forward.then(|| programs.sink()).transpose()?;
         let _server = programs.emberd(how, dir.path())?;
         ready()?;
-        let peak = Programs::load(&shape(4.0))?;
+        let peak = Programs::load(&Load::usual(4.0))?;
         let acked = peak["spans_acked"].as_u64().context("no spans_acked")?;
         how.drained(acked)?;
         let rate = peak["spans_per_s"].as_f64().context("no spans_per_s")? / 2.0;
-        let report = Programs::load(&Load { rate: Some(rate / 100.0), ..shape(options.seconds) })?;
+        let report = Programs::load(&Load { rate: Some(rate / 100.0), ..Load::usual(options.seconds) })?;
         let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
         rows.push(vec![
             name.to_owned(),
@@ -95,7 +80,7 @@ fn full(programs: &Programs, options: &Options) -> anyhow::Result<()> {
         let _sink = how.forward.then(|| programs.sink()).transpose()?;
         let server = programs.emberd(how, dir.path())?;
         ready()?;
-        let report = Programs::load(&shape(options.minute))?;
+        let report = Programs::load(&Load::usual(options.minute))?;
         rows.push(vec![
             name.to_owned(),
             format!("{:.0}", report["spans_per_s"].as_f64().unwrap_or(f64::NAN)),
@@ -115,7 +100,7 @@ fn backlog(programs: &Programs, options: &Options) -> anyhow::Result<()> {
     let server = programs.emberd(how, dir.path())?;
     ready()?;
     let total = (options.backlog_gib << 30) / 1_750;
-    let report = Programs::load(&Load { total: Some(total), ..shape(600.0) })?;
+    let report = Programs::load(&Load { total: Some(total), ..Load::usual(600.0) })?;
     let acked = report["spans_acked"].as_u64().context("no spans_acked")?;
     let grown = server.peak_rss_mib();
     let bytes = log_bytes(dir.path())?;
@@ -123,7 +108,7 @@ fn backlog(programs: &Programs, options: &Options) -> anyhow::Result<()> {
 
     let begun = Instant::now();
     let server = programs.emberd(how, dir.path())?;
-    Programs::load(&Load { total: Some(1), connections: 1, in_flight: 1, spans: 1, ..shape(60.0) })?;
+    Programs::load(&Load { total: Some(1), connections: 1, in_flight: 1, spans: 1, ..Load::usual(60.0) })?;
     let first_ack = begun.elapsed();
     ensure!(first_ack < Duration::from_secs(60), "no answer after the restart");
     let sink = programs.sink()?;

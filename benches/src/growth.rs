@@ -3,14 +3,11 @@
 //! Every figure of emberd's stands beside the bare server's under the same load in the same run. "CPU" is what the process used from
 //! when it answered first until nothing was pending, over the spans acknowledged.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, ensure};
 use clap::Args;
 
 use crate::load::Load;
-use crate::server::{How, Pinned, Programs, SERVER, data, status};
+use crate::server::{How, Pinned, Programs, data, log_bytes, ready};
 use crate::table;
 
 #[derive(Args, Clone)]
@@ -45,7 +42,7 @@ struct Cost {
 type Table = fn(&Bench, &Options) -> anyhow::Result<()>;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let bench = Bench { programs: Programs::find()?, load: shape(options.seconds) };
+    let bench = Bench { programs: Programs::find()?, load: Load::usual(options.seconds) };
     let tables: [(&str, Table); 6] = [
         ("connections", Bench::connections),
         ("spans", Bench::spans),
@@ -59,20 +56,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         table(&bench, options).with_context(|| name.to_owned())?;
     }
     Ok(())
-}
-
-fn shape(seconds: f64) -> Load {
-    Load {
-        target: format!("http://{SERVER}"),
-        connections: 2,
-        in_flight: 8,
-        spans: 100,
-        text: 1_500,
-        prompts: 500,
-        seconds,
-        rate: None,
-        total: None,
-    }
 }
 
 struct Bench {
@@ -227,23 +210,4 @@ fn row(name: &str, ours: Cost, floor: Cost) -> Vec<String> {
         format!("{:.2}", ours.cpu_us_per_span / floor.cpu_us_per_span),
         format!("{:.1} / {:.1}", ours.p50_ms, ours.p99_ms),
     ]
-}
-
-/// Waits until emberd answers.
-pub(crate) fn ready() -> anyhow::Result<()> {
-    let since = Instant::now();
-    while status().is_err() {
-        ensure!(since.elapsed() < Duration::from_secs(30), "emberd does not answer");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// What the log's files hold.
-pub(crate) fn log_bytes(data: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(data.join("log"))? {
-        bytes += entry?.metadata()?.len();
-    }
-    Ok(bytes)
 }

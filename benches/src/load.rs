@@ -48,6 +48,21 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// The shape that figures are of unless they say otherwise: requests of 100 spans of 1.7 kB, 2 connections x 8 in flight.
+    pub(crate) fn usual(seconds: f64) -> Self {
+        Self {
+            target: format!("http://{}", crate::server::SERVER),
+            connections: 2,
+            in_flight: 8,
+            spans: 100,
+            text: 1_500,
+            prompts: 500,
+            seconds,
+            rate: None,
+            total: None,
+        }
+    }
+
     /// As arguments of this program.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let mut all = vec!["load".to_owned()];

@@ -176,7 +176,7 @@ impl How {
 }
 
 /// What emberd says of itself.
-pub(crate) fn status() -> anyhow::Result<Value> {
+fn status() -> anyhow::Result<Value> {
     let http = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     http.block_on(async { Ok(reqwest::get(&format!("http://{API}/api/status")).await?.json().await?) })
 }
@@ -184,4 +184,23 @@ pub(crate) fn status() -> anyhow::Result<Value> {
 /// A folder for one run's data, on the disk that holds the current directory.
 pub(crate) fn data() -> anyhow::Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("emberd-bench-").tempdir_in(std::env::current_dir()?)?)
+}
+
+/// Waits until emberd answers.
+pub(crate) fn ready() -> anyhow::Result<()> {
+    let since = Instant::now();
+    while status().is_err() {
+        ensure!(since.elapsed() < Duration::from_secs(30), "emberd does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// What the log's files hold.
+pub(crate) fn log_bytes(data: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(data.join("log"))? {
+        bytes += entry?.metadata()?.len();
+    }
+    Ok(bytes)
 }

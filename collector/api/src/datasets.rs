@@ -30,13 +30,6 @@ const STRETCH: u32 = 1_000;
 /// Examples of a dataset that is exported whole.
 const EXPORT_MAX: i64 = 1_000_000;
 
-const TYPES: [(&str, Type); 4] = [
-    ("qa_pairs", Type::QaPairs),
-    ("completions", Type::Completions),
-    ("classifications", Type::Classifications),
-    ("custom", Type::Custom),
-];
-
 /// A row, and how many examples it has.
 #[derive(Serialize)]
 pub(crate) struct Told {
@@ -55,8 +48,7 @@ pub(crate) async fn list(
     let Page { data, next_cursor } = shared.store.datasets(caller.viewer(), cursor.as_deref(), limit).await?;
     let mut told = Vec::with_capacity(data.len());
     for row in data {
-        let examples = shared.store.example_count(caller.viewer(), row.id).await?.unwrap_or(0);
-        told.push(Told { row, examples });
+        told.push(counted(&shared, caller, row).await?);
     }
     Ok(Json(Page { data: told, next_cursor }))
 }
@@ -70,7 +62,7 @@ pub(crate) async fn create(
     asked.finish()?;
     let name = fields.text("name", NAME_CHARS_MAX);
     let description = fields.maybe_text("description", DESCRIPTION_CHARS_MAX);
-    let kind = fields.word("type", &TYPES);
+    let kind = fields.word("type", &types());
     let is_public = fields.flag("isPublic").unwrap_or(false);
     let rows = fields.array("data");
     fields.finish()?;
@@ -88,7 +80,7 @@ pub(crate) async fn upload(
     body: Bytes,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
     let name = asked.text("name").filter(|name| name.chars().count() <= NAME_CHARS_MAX);
-    let kind = asked.word("type", &TYPES).unwrap_or(Type::Custom);
+    let kind = asked.word("type", &types()).unwrap_or(Type::Custom);
     let is_public = asked.word("isPublic", &[("true", true), ("false", false)]).unwrap_or(false);
     asked.finish()?;
     let name = name.ok_or_else(|| Refusal::invalid("name", "expected 1 to 255 characters"))?;
@@ -175,22 +167,26 @@ fn rows(kind: Type, examples: &[Example]) -> Result<Box<RawValue>, Refusal> {
     serde_json::value::to_raw_value(&rows).map_err(|_| Refusal::Broken("the examples cannot be written"))
 }
 
+fn types() -> [(&'static str, Type); 4] {
+    Type::ALL.map(|kind| (kind.name(), kind))
+}
+
+/// The store's word for a type and the datasets' are one.
 fn stored(kind: Type) -> DatasetType {
-    match kind {
-        Type::QaPairs => DatasetType::QaPairs,
-        Type::Completions => DatasetType::Completions,
-        Type::Classifications => DatasetType::Classifications,
-        Type::Custom => DatasetType::Custom,
-    }
+    DatasetType::parse(kind.name()).unwrap_or(DatasetType::Custom)
 }
 
 fn kind_of(row: &Dataset) -> Type {
-    TYPES.iter().find(|(name, _)| *name == row.kind.as_str()).map_or(Type::Custom, |(_, kind)| *kind)
+    Type::ALL.into_iter().find(|kind| kind.name() == row.kind.as_str()).unwrap_or(Type::Custom)
 }
 
 async fn told(shared: &Shared, caller: Caller, id: Uuid) -> Result<Told, Refusal> {
     let row = shared.store.dataset(caller.viewer(), id).await?.ok_or(Refusal::Missing("dataset"))?;
-    let examples = shared.store.example_count(caller.viewer(), id).await?.unwrap_or(0);
+    counted(shared, caller, row).await
+}
+
+async fn counted(shared: &Shared, caller: Caller, row: Dataset) -> Result<Told, Refusal> {
+    let examples = shared.store.example_count(caller.viewer(), row.id).await?.unwrap_or(0);
     Ok(Told { row, examples })
 }
 
@@ -299,9 +295,7 @@ fn media_type(format: Format) -> &'static str {
 fn format_of(headers: &HeaderMap, name: &str) -> Option<Format> {
     let value = headers.get(name)?.to_str().ok()?;
     let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    [Format::Json, Format::Jsonl, Format::Csv, Format::Parquet]
-        .into_iter()
-        .find(|format| media_type(*format) == essence)
+    Format::ALL.into_iter().find(|format| media_type(*format) == essence)
 }
 
 /// Rows are counted from 0 in a path, as in the JSON that was sent; a file's line is told beside it.

@@ -15,6 +15,9 @@ use emberd_model::facts::Reading;
 
 use crate::config::{self, Config};
 
+/// The consumer that forwards to Phoenix.
+pub(crate) const PHOENIX: &str = "phoenix";
+
 /// The price table that emberd brings.
 const PRICES: &str = include_str!("../../../config/prices.toml");
 
@@ -110,7 +113,7 @@ impl Config {
                 choice: self.phoenix.choice.room(self.recorder.reading()),
                 key: self.phoenix.api_key.as_ref().map(key),
                 compression: self.phoenix.compression.room(),
-                ..forwarder::Config::phoenix("phoenix", otlp.room(), phoenix)
+                ..forwarder::Config::phoenix(PHOENIX, otlp.room(), phoenix)
             });
         }
         for forward in &self.forward {

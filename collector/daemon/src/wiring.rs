@@ -30,11 +30,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
+use crate::settings::PHOENIX;
 use crate::view::Board;
 use crate::world::World;
 
-/// The consumer that forwards to Phoenix.
-const PHOENIX: &str = "phoenix";
 /// How long the start waits for the database before it goes on without.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a consumer may take to let go of what it has in hand; it goes on from its cursor at the next start.

@@ -3,58 +3,48 @@
 //! A job is completed when at least one score was given, and failed when none was; the reason then is what failed most often. Latencies are
 //! those of the runs, where the prompt was run, and of the evaluations otherwise.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use emberd_evaluators_kit::contract::Range;
 use emberd_evaluators_kit::stats::Tally;
 use emberd_evaluators_kit::stats::summary::percentiles;
 use emberd_evaluators_kit::{Class, Score};
 use emberd_store::Error;
-use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, ResultFilter, StoredResult};
+use emberd_store::jobs::{Closed, HeldJob, Job, Outcome, Phase, ResultFilter, StoredResult};
 use serde_json::{Map, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
-use crate::outbox;
+use crate::held::{self, Stage};
 use crate::plan::{Plan, PlannedScore};
-use crate::price;
+use crate::{outbox, price};
 
 /// Of the intervals.
 const LEVEL: f64 = 0.95;
-/// After an error of the database's.
-const AGAIN: Duration = Duration::from_secs(1);
 const PAGE: u32 = 10_000;
 
 /// Closes jobs until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
-    let mut open = shared.open.subscribe();
-    while !stop.is_cancelled() {
-        let held = shared.store.hold_job(Phase::Closing, &shared.owner, shared.config.lease, shared.now()).await;
-        let wait = match held {
-            Ok(Some(held)) => {
-                while let Err(error) = close(shared, &held).await {
-                    tracing::warn!(job = %held.job.id, error = %shared.told(&error), "a job could not be closed now");
-                    // Held all the same: nobody else need wait for our lease to end.
-                    let is_stopped = tokio::time::timeout(AGAIN, stop.cancelled()).await.is_ok();
-                    let extended = shared.store.extend_job(held.job.id, held.fence, shared.config.lease, shared.now());
-                    if is_stopped || matches!(extended.await, Ok(false)) {
-                        break;
-                    }
-                }
-                continue;
-            }
-            Ok(None) => shared.config.poll,
-            Err(error) => {
-                tracing::warn!(error = %shared.told(&error), "jobs to close could not be looked for");
-                shared.config.poll.max(AGAIN)
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-            _ = open.changed() => {}
-        }
+    held::each(shared, stop, Closing { shared, open: shared.open.subscribe() }).await;
+}
+
+struct Closing<'a> {
+    shared: &'a Shared,
+    open: watch::Receiver<Arc<Vec<Job>>>,
+}
+
+impl Stage for Closing<'_> {
+    const PHASE: Phase = Phase::Closing;
+    const DOING: &'static str = "closing";
+
+    async fn work(&self, held: &HeldJob) -> Result<(), Error> {
+        close(self.shared, held).await
+    }
+
+    async fn woken(&mut self) {
+        // The sender lives as long as the engine.
+        let _ = self.open.changed().await;
     }
 }
 

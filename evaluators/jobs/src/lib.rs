@@ -25,6 +25,7 @@ mod evaluators;
 mod events;
 mod examples;
 mod handle;
+mod held;
 mod job;
 mod leases;
 pub mod live;

@@ -1,7 +1,5 @@
 //! Writes the targets of new jobs: chunk by chunk, from where the last one ended.
 
-use std::time::Duration;
-
 use emberd_model::row::Status;
 use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, Step, Target, Viewer};
 use emberd_store::library::TraceFilter;
@@ -11,11 +9,10 @@ use uuid::Uuid;
 
 use crate::engine::Shared;
 use crate::examples::{of_dataset, of_trace};
+use crate::held::{self, Stage};
 use crate::plan::Plan;
 use crate::request::{Source, Traces};
 
-/// After an error of the database's.
-const AGAIN: Duration = Duration::from_secs(1);
 /// Examples in a chunk: begun with few, then as many as are of this size together.
 const CHUNK_FIRST: u32 = 1_000;
 const CHUNK_MAX: u32 = 10_000;
@@ -23,32 +20,24 @@ const CHUNK_BYTES: usize = 8 << 20;
 
 /// Prepares jobs until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
-        let held = shared.store.hold_job(Phase::Preparing, &shared.owner, shared.config.lease, shared.now()).await;
-        let wait = match held {
-            Ok(Some(held)) => {
-                while let Err(error) = prepare(shared, &held, stop).await {
-                    tracing::warn!(job = %held.job.id, error = %shared.told(&error), "a job could not be prepared now");
-                    // Held all the same: nobody else need wait for our lease to end.
-                    let is_stopped = tokio::time::timeout(AGAIN, stop.cancelled()).await.is_ok();
-                    let extended = shared.store.extend_job(held.job.id, held.fence, shared.config.lease, shared.now());
-                    if is_stopped || matches!(extended.await, Ok(false)) {
-                        break;
-                    }
-                }
-                continue;
-            }
-            Ok(None) => shared.config.poll,
-            Err(error) => {
-                tracing::warn!(error = %shared.told(&error), "new jobs could not be looked for");
-                shared.config.poll.max(AGAIN)
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-            () = shared.events.created.notified() => {}
-        }
+    held::each(shared, stop, Preparing { shared, stop }).await;
+}
+
+struct Preparing<'a> {
+    shared: &'a Shared,
+    stop: &'a CancellationToken,
+}
+
+impl Stage for Preparing<'_> {
+    const PHASE: Phase = Phase::Preparing;
+    const DOING: &'static str = "preparing";
+
+    async fn work(&self, held: &HeldJob) -> Result<(), Error> {
+        prepare(self.shared, held, self.stop).await
+    }
+
+    async fn woken(&mut self) {
+        self.shared.events.created.notified().await;
     }
 }
 

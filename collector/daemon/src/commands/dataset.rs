@@ -11,9 +11,7 @@ use emberd_phoenix::datasets::{Action, Item};
 use serde_json::{Value, json};
 
 use super::Where;
-use super::remote::Remote;
-
-const TYPES: [Type; 4] = [Type::QaPairs, Type::Completions, Type::Classifications, Type::Custom];
+use super::remote::{Remote, text};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -136,8 +134,10 @@ fn tell(row: &Value, json: bool) {
 async fn push(remote: &Remote, phoenix: &Client, named: &str) -> anyhow::Result<()> {
     let row = find(remote, named).await?;
     let (id, name) = (text(&row["id"]), text(&row["name"]));
-    let kind =
-        TYPES.into_iter().find(|kind| kind.name() == text(&row["type"])).context("a type that emberd does not know")?;
+    let kind = Type::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text(&row["type"]))
+        .context("a type that emberd does not know")?;
     let rows = remote.all(&format!("/api/datasets/{id}/examples"), &[], usize::MAX).await?;
     let examples = datasets::validate(kind, &rows, 10).map_err(|faults| anyhow!("{faults}"))?;
     let item = |example| {
@@ -233,8 +233,4 @@ async fn list(remote: &Remote, json: bool) -> anyhow::Result<()> {
         println!("no datasets; `emberd dataset import FILE` makes one");
     }
     Ok(())
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
 }

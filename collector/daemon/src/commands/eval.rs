@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Where;
 use super::dataset;
-use super::remote::Remote;
+use super::remote::{Remote, text};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -406,8 +406,4 @@ async fn evaluators(remote: &Remote, json: bool) -> anyhow::Result<ExitCode> {
         println!("{:<28} {kind:<5} {}", text(&evaluator["name"]), fields.join(", "));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
 }

@@ -119,3 +119,8 @@ fn refused(status: StatusCode, body: &Value, has_token: bool) -> String {
     }
     text
 }
+
+/// A text of an answer; empty where there is none.
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
