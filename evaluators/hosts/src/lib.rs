@@ -27,3 +27,4 @@ pub use child::limits::ProcessLimits;
 pub use config::{Bounds, Command, Config, ConfigError, Source, WasmLimits};
 pub use hosts::{BuildError, Hosts, Standing, Status};
 pub use metric::Metric;
+pub use names::is_name;

@@ -2,8 +2,8 @@
 
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
-/// A plugin's or an evaluator's name: `[a-z0-9_-]`, at most 64 bytes.
-pub(crate) fn is_name(name: &str) -> bool {
+/// Whether this may be a plugin's or an evaluator's name: `[a-z0-9_-]`, at most 64 bytes.
+pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }

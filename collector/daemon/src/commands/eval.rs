@@ -40,7 +40,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Show an evaluation: its metrics, its errors by class, its worst examples
+    /// Show an evaluation: its metrics and its errors by class; with --results every example's
     Show {
         #[command(flatten)]
         place: Where,

@@ -60,13 +60,8 @@ pub(super) fn plugins(reader: &mut Reader) -> Vec<Plugin> {
     section.finish();
     let mut all = Vec::new();
     for (name, found) in plugins {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let mut section = reader.one(format!("plugins.{name}"), found);
-        section.check(
-            "",
-            (1..=64).contains(&name.len()) && name.chars().all(plain),
-            "a plugin's name has 1 to 64 of a-z, 0-9, - and _",
-        );
+        section.check("", emberd_evaluators_hosts::is_name(&name), "a plugin's name has 1 to 64 of a-z, 0-9, - and _");
         let command: Vec<String> = section.value("command", Vec::new());
         let address = section.value::<Option<Address>>("address", None);
         let wasm = section.path("wasm");
