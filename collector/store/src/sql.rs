@@ -49,6 +49,7 @@ bind_from! {
     &'a String => value Self::Text(Some(without_nul(value))),
     String => value Self::Text(Some(Cow::Owned(without_nul(&value).into_owned()))),
     Option<String> => value Self::Text(value.map(|text| Cow::Owned(without_nul(&text).into_owned()))),
+    Cow<'a, str> => value Self::Text(Some(value)),
     &'a [u8] => value Self::Blob(value),
     Uuid => value Self::Id(Some(value)),
     Option<Uuid> => value Self::Id(value),
@@ -124,6 +125,14 @@ impl Line {
 
     pub(crate) fn text(&self, at: usize) -> Result<String, Fault> {
         self.maybe_text(at)?.map_or_else(|| self.odd(at), Ok)
+    }
+
+    /// Takes a text out of the row.
+    pub(crate) fn take_text(&mut self, at: usize) -> Result<String, Fault> {
+        match self.0.get_mut(at) {
+            Some(Cell::Text(value)) => Ok(std::mem::take(value)),
+            _ => self.odd(at),
+        }
     }
 
     pub(crate) fn blob(&self, at: usize) -> Result<&[u8], Fault> {

@@ -1,7 +1,7 @@
 //! Writes the targets of new jobs: chunk by chunk, from where the last one ended.
 
 use emberd_model::row::Status;
-use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, Step, Target, Viewer};
+use emberd_store::jobs::{Closed, HeldJob, NewTarget, Outcome, Phase, Step, Viewer};
 use emberd_store::library::TraceFilter;
 use emberd_store::{Error, Moment};
 use tokio_util::sync::CancellationToken;
@@ -10,13 +10,16 @@ use uuid::Uuid;
 use crate::engine::Shared;
 use crate::examples::{of_dataset, of_trace};
 use crate::held::{self, Stage};
-use crate::plan::Plan;
+use crate::plan::{By, Plan};
 use crate::request::{Source, Traces};
 
 /// Examples in a chunk: begun with few, then as many as are of this size together.
 const CHUNK_FIRST: u32 = 1_000;
 const CHUNK_MAX: u32 = 10_000;
 const CHUNK_BYTES: usize = 8 << 20;
+/// Targets that a function takes at a time: so many that taking and ending them costs next to nothing, so few that several emberds share
+/// a job of some thousands.
+pub(crate) const CODE_WIDTH: u32 = 1_000;
 
 /// Prepares jobs until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
@@ -47,7 +50,7 @@ async fn prepare(shared: &Shared, held: &HeldJob, stop: &CancellationToken) -> R
         Ok(plan) => plan,
         Err(why) => return fail(shared, held, why).await,
     };
-    let steps: Vec<Step> = plan.steps().map(|step| Step { step, blocked: plan.run.is_some() && step > 0 }).collect();
+    let steps: Vec<Step> = plan.steps().map(|step| planned(&plan, step)).collect();
     let targets = match &plan.source {
         Source::Dataset { id } => dataset(shared, held, *id, plan.run.is_some(), &steps, stop).await?,
         Source::Traces(traces) => self::traces(shared, held, plan.prompt, traces, &steps, stop).await?,
@@ -63,6 +66,13 @@ async fn prepare(shared: &Shared, held: &HeldJob, stop: &CancellationToken) -> R
         // Another's by now, or emberd stops: who prepares it next goes on from here.
         Written::Left => Ok(()),
     }
+}
+
+/// A step's items: functions that wait for nothing take many targets at a time, all else one by one.
+fn planned(plan: &Plan, step: i64) -> Step {
+    let blocked = plan.run.is_some() && step > 0;
+    let is_code = plan.evaluator(step).is_some_and(|planned| planned.by == By::Code);
+    Step { step, blocked, width: if is_code && !blocked { CODE_WIDTH } else { 1 } }
 }
 
 enum Written {
@@ -81,7 +91,7 @@ async fn fail(shared: &Shared, held: &HeldJob, why: String) -> Result<(), Error>
 }
 
 /// Writes a chunk; false: the job is another's by now.
-async fn put(shared: &Shared, held: &HeldJob, targets: Vec<Target>, steps: &[Step]) -> Result<bool, Error> {
+async fn put(shared: &Shared, held: &HeldJob, targets: Vec<NewTarget>, steps: &[Step]) -> Result<bool, Error> {
     let (job, fence) = (held.job.id, held.fence);
     let put = shared.store.put_targets(job, fence, targets, steps.to_vec()).await?;
     Ok(put.is_some() && shared.store.extend_job(job, fence, shared.config.lease, shared.now()).await?)
@@ -157,7 +167,7 @@ async fn traces(
             return Ok(Written::Left);
         }
         let page = shared.store.traces(&filter, cursor.as_deref(), 500).await?;
-        let targets: Vec<Target> =
+        let targets: Vec<NewTarget> =
             page.data.iter().take((limit - nr).max(0) as usize).zip(nr..).map(|(row, nr)| of_trace(nr, row)).collect();
         nr += targets.len() as i64;
         if !targets.is_empty() && !put(shared, held, targets, steps).await? {

@@ -1,5 +1,6 @@
 //! A score, or why there is none: of a job's item, and of a trace by a rule.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use emberd_model::{TraceId, UnixNanos};
@@ -101,8 +102,9 @@ impl Scored {
     }
 
     /// The name as the tables hold it: without NUL, and cut to what an index takes.
-    fn kept_name(&self) -> String {
-        without_nul(&self.name).chars().take(NAME_CHARS_MAX).collect()
+    fn kept_name(&self) -> Cow<'_, str> {
+        let name = without_nul(&self.name);
+        if name.len() <= NAME_CHARS_MAX { name } else { name.chars().take(NAME_CHARS_MAX).collect() }
     }
 
     /// Its [`COLUMNS`].
