@@ -188,6 +188,11 @@ pub(crate) trait Sql: Send {
     /// row's values. PostgreSQL takes them all at once, SQLite one after the other. Gives the rows that it returns.
     fn each(&mut self, sql: &str, columns: &[&str], rows: &[Vec<Bind<'_>>]) -> impl Answer<Vec<Line>>;
 
+    /// Inserts rows into `into` (a table with its columns); `values` are made of a row's, which are `$1` and on. `rest` is what follows, such
+    /// as `ON CONFLICT DO NOTHING`. Gives how many were written. Of single rows of values SQLite makes no copy of the pages they go to, as it
+    /// does for [`each`](Self::each) in case a later row of the same statement fails.
+    fn insert(&mut self, into: &str, values: &str, rest: &str, rows: &[Vec<Bind<'_>>]) -> impl Answer<u64>;
+
     /// Which one it is, where the statements differ.
     fn is_sqlite(&self) -> bool;
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use emberd_store::Error;
 use emberd_store::jobs::{End, Ended, Failure, Scored};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ const TARGETS_MAX: usize = 2_000;
 pub(crate) struct Ending {
     pub(crate) ended: Vec<Ended>,
     pub(crate) held: Vec<Held>,
+    /// Another batch begins when these ends are written, so that no more of them are in memory than batches are allowed.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Writes ends until `done`, and then what is left.
@@ -33,7 +36,8 @@ pub(crate) async fn write(shared: &Shared, queue: &mut Receiver<Ending>, done: &
             first = queue.recv() => first,
             () = done.cancelled() => queue.try_recv().ok(),
         };
-        let Some(Ending { mut ended, mut held }) = first else { return };
+        let Some(Ending { mut ended, mut held, permit }) = first else { return };
+        let mut permits = vec![permit];
         let mut targets: usize = ended.iter().map(|ended| ended.ends.len()).sum();
         while targets < TARGETS_MAX
             && let Ok(more) = queue.try_recv()
@@ -41,9 +45,10 @@ pub(crate) async fn write(shared: &Shared, queue: &mut Receiver<Ending>, done: &
             targets += more.ended.iter().map(|ended| ended.ends.len()).sum::<usize>();
             ended.extend(more.ended);
             held.extend(more.held);
+            permits.push(more.permit);
         }
         end(shared, ended, done).await;
-        drop(held);
+        drop((held, permits));
     }
 }
 

@@ -13,10 +13,13 @@ use crate::held::{self, Stage};
 use crate::plan::{By, Plan};
 use crate::request::{Source, Traces};
 
-/// Examples in a chunk: begun with few, then as many as are of this size together.
-const CHUNK_FIRST: u32 = 1_000;
-const CHUNK_MAX: u32 = 10_000;
-const CHUNK_BYTES: usize = 8 << 20;
+/// Examples that are read at a time: begun with few, then as many as are of this size together, for the database goes through the whole
+/// dataset for each stretch.
+const STRETCH_FIRST: u32 = 1_000;
+const STRETCH_MAX: u32 = 100_000;
+const STRETCH_BYTES: usize = 16 << 20;
+/// Targets that are written at a time: others wait for the writer meanwhile.
+const CHUNK: usize = 5_000;
 /// Targets that a function takes at a time: so many that taking and ending them costs next to nothing, so few that several emberds share
 /// a job of some thousands.
 pub(crate) const CODE_WIDTH: u32 = 1_000;
@@ -110,29 +113,28 @@ async fn dataset(
     let Some(dataset) = shared.store.dataset(viewer, id).await? else {
         return Ok(Written::Gone("the dataset is gone".to_owned()));
     };
-    let (mut from, mut limit) = (held.next_nr, CHUNK_FIRST);
+    let (mut from, mut limit) = (held.next_nr, STRETCH_FIRST);
     loop {
-        let examples = shared.store.examples(viewer, id, from, limit).await?;
-        if examples.is_empty() {
+        let examples = shared.store.example_texts(viewer, id, from, limit).await?;
+        let (count, bytes) = (examples.len(), examples.iter().map(|(_, text)| text.len()).sum::<usize>());
+        for chunk in examples.chunks(CHUNK) {
+            if stop.is_cancelled() {
+                return Ok(Written::Left);
+            }
+            let target = |(nr, text): &(i64, String)| {
+                let body = serde_json::from_str(text).unwrap_or_default();
+                of_dataset(dataset.kind, *nr, body, is_run)
+            };
+            if !put(shared, held, chunk.iter().map(target).collect(), steps).await? {
+                return Ok(Written::Left);
+            }
+        }
+        from = examples.last().map_or(from, |(last, _)| last + 1);
+        if (count as u64) < u64::from(limit) {
             return Ok(Written::All(from));
         }
-        if stop.is_cancelled() {
-            return Ok(Written::Left);
-        }
-        let count = examples.len();
-        let bytes: usize =
-            examples.iter().step_by(count.div_ceil(16)).map(|example| example.body.to_string().len()).sum();
-        let one = (bytes / count.min(16)).max(1);
-        let is_last = (count as u64) < u64::from(limit);
-        from = examples.last().map_or(from, |last| last.nr + 1);
-        let targets = examples.into_iter().map(|example| of_dataset(dataset.kind, example.nr, example.body, is_run));
-        if !put(shared, held, targets.collect(), steps).await? {
-            return Ok(Written::Left);
-        }
-        if is_last {
-            return Ok(Written::All(from));
-        }
-        limit = u32::try_from(CHUNK_BYTES / one).unwrap_or(CHUNK_MAX).clamp(1, CHUNK_MAX);
+        let fit = count * STRETCH_BYTES / bytes.max(1);
+        limit = u32::try_from(fit).unwrap_or(STRETCH_MAX).clamp(1, STRETCH_MAX);
     }
 }
 

@@ -210,13 +210,13 @@ impl Work {
         }
         self.code_items.insert((job.id, step), fitting(&batch));
         let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-        self.spawn(permit, async move {
+        self.tasks.spawn(async move {
             let judged = tokio::task::spawn_blocking(move || match job.plan.evaluator(step) {
                 Some(planned) => steps::code(planned, &code, batch),
                 None => Vec::new(),
             });
             if let Ok(ended) = judged.await {
-                end(&shared, ended, held).await;
+                end(&shared, ended, held, Some(permit)).await;
             }
         });
         true
@@ -238,10 +238,10 @@ impl Work {
             return false;
         }
         let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-        self.spawn(permit, async move {
+        self.tasks.spawn(async move {
             let Some(planned) = job.plan.evaluator(step) else { return };
             let ended = steps::plugin(&shared, &job, planned, &metric, batch).await;
-            end(&shared, ended, held).await;
+            end(&shared, ended, held, Some(permit)).await;
         });
         true
     }
@@ -251,7 +251,7 @@ impl Work {
         if batch.is_empty() {
             return false;
         }
-        end(&self.shared, steps::broken(job, step, &failure, batch), held).await;
+        end(&self.shared, steps::broken(job, step, &failure, batch), held, None).await;
         true
     }
 
@@ -298,13 +298,6 @@ impl Work {
         }
         true
     }
-
-    fn spawn(&mut self, permit: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
-            work.await;
-            drop(permit);
-        });
-    }
 }
 
 /// An item that asks a model.
@@ -332,14 +325,14 @@ impl Item {
         };
         if let Some(end) = ended {
             let ended = Ended { key: held.key, fence: held.fence, ends: vec![end] };
-            self::end(shared, vec![ended], vec![held]).await;
+            self::end(shared, vec![ended], vec![held], None).await;
         }
     }
 }
 
-async fn end(shared: &Shared, ended: Vec<Ended>, held: Vec<Held>) {
+async fn end(shared: &Shared, ended: Vec<Ended>, held: Vec<Held>, permit: Option<OwnedSemaphorePermit>) {
     // Nobody writes ends any more: emberd stops, and the leases end.
-    let _ = shared.ends.send(Ending { ended, held }).await;
+    let _ = shared.ends.send(Ending { ended, held, permit }).await;
 }
 
 /// How many items such as these are of a batch's size.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ItemKey;
 use super::items::{HELD, held_binds};
-use super::scores::{COLUMNS, FROM_ROWS, ROW_COLUMNS, Scored};
+use super::scores::{COLUMNS, Scored};
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::sql::{Bind, Line, binds};
@@ -141,10 +141,8 @@ impl EndItems {
                 binds![key.job, part.nr, part.upto, key.step, part.state, *attempts, part.due, *fence].into()
             }));
         }
-        let columns = ["job_", "nr_", "upto_", "step_", "state_", "attempts_", "due_", "fence_"];
-        let sql = "INSERT INTO emberd.job_items (job, nr, upto, step, state, attempts, due_at, fence)
-             SELECT job_, nr_, upto_, step_, state_, attempts_, due_, fence_ FROM {rows}";
-        tx.each(sql, &columns, &rows).await?;
+        let into = "emberd.job_items (job, nr, upto, step, state, attempts, due_at, fence)";
+        tx.insert(into, "$1, $2, $3, $4, $5, $6, $7, $8", "", &rows).await?;
         Ok(())
     }
 
@@ -253,7 +251,6 @@ impl<'a> Effects<'a> {
     }
 
     async fn results<T: Tx>(&self, tx: &mut T, at: i64) -> Result<(), Fault> {
-        let own = ["job_", "nr_", "step_", "latency_", "cached_", "at_"];
         let rows: Vec<Vec<Bind<'_>>> = self
             .results
             .iter()
@@ -263,14 +260,10 @@ impl<'a> Effects<'a> {
                 own.into_iter().chain(scored.binds()).collect()
             })
             .collect();
-        let columns: Vec<&str> = own.into_iter().chain(ROW_COLUMNS).collect();
+        let into = format!("emberd.job_results (job, nr, step, latency_us, cached, at, {COLUMNS})");
+        let values = "$1, $2, $3, $4, $5 = 1, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15, $16";
         // The first of each name counts.
-        let sql = format!(
-            "INSERT INTO emberd.job_results (job, nr, step, latency_us, cached, at, {COLUMNS})
-             SELECT job_, nr_, step_, latency_, cached_ = 1, at_, {FROM_ROWS} FROM {{rows}} WHERE true
-             ON CONFLICT (job, nr, step, name) DO NOTHING"
-        );
-        tx.each(&sql, &columns, &rows).await?;
+        tx.insert(&into, values, "ON CONFLICT (job, nr, step, name) DO NOTHING", &rows).await?;
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ pub use self::job::{Closed, CreateJobError, Created, HeldJob, Job, NewJob, Outco
 pub use self::money::{CallKey, Money, Reserved, RuleReserved, Settled, Spent};
 pub use self::outbox::{Outgoing, Waiting};
 pub use self::plan::{NewTarget, Put, Step, Target};
-pub use self::results::{Progress, ResultFilter, StoredResult};
+pub use self::results::{Progress, ResultFilter, StoredResult, Tallied};
 pub use self::rules::{Decision, NewRule, PutRuleError, Rule};
 pub use self::scores::{Direction, Failure, Score, Scored, Subject, TraceScore};
 pub use self::telling::RunTarget;

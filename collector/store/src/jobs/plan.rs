@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::text::json_text;
 use crate::tx::{Tx, Work};
 
+const KEEP_FIRST: &str = "ON CONFLICT DO NOTHING";
 /// Bytes of bodies in a range that is wider than one target.
 const RANGE_BYTES: usize = 2 << 20;
 
@@ -94,12 +95,23 @@ impl PutTargets {
             .iter()
             .map(|NewTarget { nr, target, body }| binds![self.job, *nr, target, json_text(body)].into())
             .collect();
-        let sql = "INSERT INTO emberd.job_targets (job, nr, target, body)
-             SELECT job_, nr_, target_, body_::jsonb FROM {rows} WHERE true ON CONFLICT DO NOTHING RETURNING nr";
-        let lines = tx.each(sql, &["job_", "nr_", "target_", "body_"], &rows).await?;
-        let new = lines.iter().map(|line| line.int(0)).collect::<Result<HashSet<i64>, Fault>>()?;
-        let new = self.targets.iter().filter(|target| new.contains(&target.nr));
-        Ok(new.map(|target| (target.nr, target.body.len())).collect())
+        let numbers: Vec<i64> = self.targets.iter().map(|target| target.nr).collect();
+        let before = self.standing(tx, &numbers).await?;
+        let written =
+            tx.insert("emberd.job_targets (job, nr, target, body)", "$1, $2, $3, $4::jsonb", KEEP_FIRST, &rows).await?;
+        let sizes = self.targets.iter().map(|target| (target.nr, target.body.len()));
+        if written == rows.len() as u64 {
+            return Ok(sizes.collect());
+        }
+        let after = self.standing(tx, &numbers).await?;
+        Ok(sizes.filter(|(nr, _)| after.contains(nr) && !before.contains(nr)).collect())
+    }
+
+    /// Which of these targets stand.
+    async fn standing<T: Tx>(&self, tx: &mut T, numbers: &[i64]) -> Result<HashSet<i64>, Fault> {
+        let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else { return Ok(HashSet::new()) };
+        let sql = "SELECT nr FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3";
+        tx.query(sql, &binds![self.job, *first, *last]).await?.iter().map(|line| line.int(0)).collect()
     }
 }
 
@@ -139,9 +151,7 @@ impl Work for PutTargets {
                 .into_iter()
                 .map(|(nr, upto)| binds![self.job, nr, upto, *step, state].into())
                 .collect();
-            let sql = "INSERT INTO emberd.job_items (job, nr, upto, step, state)
-                 SELECT job_, nr_, upto_, step_, state_ FROM {rows}";
-            tx.each(sql, &["job_", "nr_", "upto_", "step_", "state_"], &rows).await?;
+            tx.insert("emberd.job_items (job, nr, upto, step, state)", "$1, $2, $3, $4, $5", "", &rows).await?;
         }
         let (targets, items) = (new.len() as u64, (new.len() * self.steps.len()) as u64);
         let sql = "UPDATE emberd.jobs SET items_left = items_left + $2 WHERE id = $1";

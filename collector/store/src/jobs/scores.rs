@@ -152,10 +152,10 @@ impl Scored {
 pub(super) const COLUMNS: &str =
     "name, version, score, label, explanation, direction, metadata, error_class, error, cost";
 /// The same for a statement over rows.
-pub(super) const ROW_COLUMNS: [&str; 10] =
+const ROW_COLUMNS: [&str; 10] =
     ["name_", "version_", "score_", "label_", "explanation_", "direction_", "metadata_", "class_", "error_", "cost_"];
 /// The same, from those rows.
-pub(super) const FROM_ROWS: &str =
+const FROM_ROWS: &str =
     "name_, version_, score_, label_, explanation_, direction_, metadata_::jsonb, class_, error_, cost_";
 
 /// What of a trace a score is of.
