@@ -187,13 +187,13 @@ impl Take {
         Ok(())
     }
 
-    /// The targets of these ranges, which are in order: at one go where they are next to each other.
+    /// The targets of these ranges, which are in order: at one go where they are next to each other. By number, or PostgreSQL might go
+    /// through the index of their names, over all of the job's.
     async fn given<T: Tx>(&self, tx: &mut T, ranges: &[Range]) -> Result<HashMap<i64, Given>, Fault> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Ok(HashMap::new()) };
         let job = self.0.job;
         let lines = if ranges.windows(2).all(|two| two[0].upto + 1 == two[1].nr) {
-            let sql =
-                "SELECT nr, target, body, output FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3";
+            let sql = "SELECT nr, target, body, output FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3 ORDER BY nr";
             tx.query(sql, &binds![job, first.nr, last.upto]).await?
         } else {
             let numbers: Vec<i64> = ranges.iter().flat_map(|range| range.nr..=range.upto).collect();

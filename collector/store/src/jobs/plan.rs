@@ -110,7 +110,7 @@ impl PutTargets {
     /// Which of these targets stand.
     async fn standing<T: Tx>(&self, tx: &mut T, numbers: &[i64]) -> Result<HashSet<i64>, Fault> {
         let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else { return Ok(HashSet::new()) };
-        let sql = "SELECT nr FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3";
+        let sql = "SELECT nr FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3 ORDER BY nr";
         tx.query(sql, &binds![self.job, *first, *last]).await?.iter().map(|line| line.int(0)).collect()
     }
 }

@@ -117,24 +117,26 @@ impl Store {
     ) -> Result<Page<StoredResult>, Error> {
         let limit = limit.clamp(1, RESULTS_MAX) as usize;
         let mut ask = Ask::default();
+        // The page before its targets' names: joined first, PostgreSQL would look for each target of the job in each page.
         let columns = format!(
-            "SELECT r.nr, r.step, t.target, r.at, r.latency_us, r.cached, {COLUMNS} FROM emberd.job_results r
-             JOIN emberd.job_targets t ON t.job = r.job AND t.nr = r.nr WHERE r.job = ?"
+            "SELECT r.nr, r.step, t.target, r.at, r.latency_us, r.cached, {COLUMNS} FROM (
+                 SELECT job, nr, step, at, latency_us, cached, {COLUMNS} FROM emberd.job_results WHERE job = ?"
         );
         ask.push(&columns, binds![job]);
         if let Some((nr, step, name)) = cursor.map(place).transpose()? {
-            ask.push(" AND (r.nr, r.step, r.name) > (?, ?, ?)", binds![nr, step, name]);
+            ask.push(" AND (nr, step, name) > (?, ?, ?)", binds![nr, step, name]);
         }
         if let Some(step) = filter.step {
-            ask.push(" AND r.step = ?", binds![step]);
+            ask.push(" AND step = ?", binds![step]);
         }
         if let Some(name) = &filter.name {
-            ask.push(" AND r.name = ?", binds![name]);
+            ask.push(" AND name = ?", binds![name]);
         }
         if filter.only_errors {
-            ask.push(" AND r.error_class IS NOT NULL", []);
+            ask.push(" AND error_class IS NOT NULL", []);
         }
-        ask.push(" ORDER BY r.nr, r.step, r.name LIMIT ?", binds![limit as i64 + 1]);
+        ask.push(" ORDER BY nr, step, name LIMIT ?", binds![limit as i64 + 1]);
+        ask.push(") AS r JOIN emberd.job_targets t ON t.job = r.job AND t.nr = r.nr ORDER BY r.nr, r.step, r.name", []);
         let lines = self.lines(&ask.sql, &ask.binds).await?;
         let mut data = lines.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
         let more = data.len() > limit;
