@@ -206,15 +206,39 @@ pub(crate) async fn plugin(
     metric: &Arc<Metric>,
     batch: Vec<Leased>,
 ) -> Vec<Ended> {
-    let started = Instant::now();
     let (mut items, mut examples) = (Vec::with_capacity(batch.len()), Vec::<Example>::with_capacity(batch.len()));
     for leased in batch {
         items.push((leased.key, leased.fence, leased.attempt));
         examples.push(seen(leased.body, leased.output));
     }
-    let mut outcomes: Vec<Option<(Outcome, Duration)>> = items.iter().map(|_| None).collect();
+    let mut outcomes = asked(shared, metric, &examples).await;
+    let faulty: Vec<usize> = (0..outcomes.len()).filter(|at| is_fault(&outcomes[*at].0)).collect();
+    if !faulty.is_empty() {
+        // The one more try that a fault is worth, while the items are in hand: their takings also count those of emberds that died.
+        tokio::time::sleep(shared.config.backoff).await;
+        let again: Vec<Example> = faulty.iter().map(|at| examples[*at].clone()).collect();
+        for (at, better) in faulty.into_iter().zip(asked(shared, metric, &again).await) {
+            // A plugin that is gone now has still failed before.
+            if !is_unasked(&better.0) {
+                outcomes[at] = better;
+            }
+        }
+    }
+    let ends = items.into_iter().zip(outcomes).map(|((key, fence, attempt), (outcome, latency))| {
+        let again = outcome.result.as_ref().err().and_then(|failure| job.again(shared, attempt, failure));
+        let took = Took { latency, ..Took::default() };
+        let end = again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due });
+        Ended { key, fence, end }
+    });
+    ends.collect()
+}
+
+/// Each example's outcome, and how long it took.
+async fn asked(shared: &Shared, metric: &Metric, examples: &[Example]) -> Vec<(Outcome, Duration)> {
+    let started = Instant::now();
+    let mut outcomes: Vec<Option<(Outcome, Duration)>> = examples.iter().map(|_| None).collect();
     let all = async {
-        let mut stream = metric.evaluate(&examples);
+        let mut stream = metric.evaluate(examples);
         while let Some((at, outcome)) = stream.next().await {
             if let Some(place @ None) = outcomes.get_mut(at) {
                 *place = Some((outcome, started.elapsed()));
@@ -224,14 +248,18 @@ pub(crate) async fn plugin(
     };
     let late = || Failure::new(Class::Timeout, "no answer from the plugin at the batch's deadline");
     let without = tokio::time::timeout(shared.config.batch_deadline, all).await.unwrap_or_else(|_| late());
-    let ends = items.into_iter().zip(outcomes).map(|((key, fence, attempt), outcome)| {
-        let (outcome, latency) = outcome.unwrap_or_else(|| (without.clone().into(), started.elapsed()));
-        let again = outcome.result.as_ref().err().and_then(|failure| job.again(shared, attempt, failure));
-        let took = Took { latency, ..Took::default() };
-        let end = again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due });
-        Ended { key, fence, end }
-    });
-    ends.collect()
+    let outcome = |outcome: Option<_>| outcome.unwrap_or_else(|| (without.clone().into(), started.elapsed()));
+    outcomes.into_iter().map(outcome).collect()
+}
+
+/// A plugin failed at it: it died, or lied.
+fn is_fault(outcome: &Outcome) -> bool {
+    matches!(&outcome.result, Err(failure) if failure.class == Class::PluginFault && failure.retry_after.is_none())
+}
+
+/// The plugin was not asked about it: it says when to come again.
+fn is_unasked(outcome: &Outcome) -> bool {
+    matches!(&outcome.result, Err(failure) if failure.class == Class::PluginFault && failure.retry_after.is_some())
 }
 
 /// Fails a batch whose evaluator cannot be built.

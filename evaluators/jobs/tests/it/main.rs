@@ -1,7 +1,8 @@
 //! Jobs from request to results, on SQLite always and on PostgreSQL where `EMBERD_TEST_POSTGRES` names one (`.ci/with-services`).
 //!
 //! - `endpoint`: a fake endpoint that counts and bills every call. `world`: a database with an engine on it. `child`: an engine to be killed.
-//! - `whole`: jobs that go well. `failures`: every class. `money`: budgets. `requests`: faults. `kills`, `restarts`, `fleet`: what dies.
+//! - `whole`: jobs that go well. `failures`: every class. `money`: budgets. `requests`: faults. `kills`, `plugin_kills`,
+//!   `restarts`, `fleet`: what dies.
 //! - `measure`: what a built-in costs from end to end; ignored, for it takes its time.
 
 #![allow(clippy::unwrap_used, reason = "in tests, and in what helps them, a panic is the report")]
@@ -13,6 +14,7 @@ mod fleet;
 mod kills;
 mod measure;
 mod money;
+mod plugin_kills;
 mod requests;
 mod restarts;
 mod whole;
