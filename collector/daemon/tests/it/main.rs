@@ -6,6 +6,7 @@
 //! checkout). `EMBERD_TEST_EVAL_EXAMPLES`: how many examples the whole evaluation is of (`experiment`), if not the usual few.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
+mod abuse;
 mod books;
 mod budget;
 mod choice;
