@@ -1,6 +1,5 @@
 //! What the operating system lets a plugin's process take.
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Limits of a process; [`processes`](Self::processes) and [`resident_bytes`](Self::resident_bytes) of it and all its offspring.
@@ -18,20 +17,6 @@ pub struct ProcessLimits {
     pub processes: usize,
     /// Memory in use by all of them together; looked at likewise.
     pub resident_bytes: u64,
-}
-
-/// By so much nicer than emberd is a plugin: of a core that both want it gets a quarter, of an idle one all. Not more: on a machine that
-/// is busy with other things it would miss its deadlines.
-const NICENESS: i32 = 5;
-
-/// Makes the calling process, and what it starts, wait behind emberd for a core. Only system calls: it is called between fork and exec.
-pub(crate) fn step_back() {
-    // Where it is forbidden, plugins run beside emberd as equals.
-    let _ = rustix::process::nice(NICENESS);
-    // Where sessions are the scheduler's groups, niceness counts only within one, and the group has one of its own.
-    if let Ok(group) = rustix::fs::open(c"/proc/self/autogroup", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = rustix::io::write(&group, b"5");
-    }
 }
 
 impl Default for ProcessLimits {

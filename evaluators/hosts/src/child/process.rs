@@ -193,7 +193,6 @@ fn confine(limits: &ProcessLimits, emberd: Pid) -> io::Result<()> {
         return Err(io::Error::from(rustix::io::Errno::SRCH));
     }
     rustix::thread::set_no_new_privs(true)?;
-    super::limits::step_back();
     limits.impose()
 }
 
