@@ -1,11 +1,12 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | all
+//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | all
 //!
-//! `intake`, `growth` and `endure` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
+//! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
 //! The figures and the machine they were measured on: `benches/README.md`.
 
+mod abuse;
 mod endure;
 mod fold;
 mod growth;
@@ -48,6 +49,8 @@ enum Bench {
     Growth(growth::Options),
     /// Latency at half of the peak, memory at full rate and with a backlog, restart
     Endure(endure::Options),
+    /// Latency and memory beside plugins that misbehave
+    Abuse(abuse::Options),
     /// All of them
     All(intake::Options),
     /// The load generator alone
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Intake(options) => intake::run(&options)?,
         Bench::Growth(options) => growth::run(&options)?,
         Bench::Endure(options) => endure::run(&options)?,
+        Bench::Abuse(options) => abuse::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();
@@ -78,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             intake::run(&options)?;
             growth::run(&growth::Options::default())?;
             endure::run(&endure::Options::default())?;
+            abuse::run(&abuse::Options::default())?;
         }
         Bench::Load(_) => {}
     }

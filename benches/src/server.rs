@@ -1,5 +1,6 @@
 //! The processes that are measured: emberd, the bare server and peers on core 0, load and sink on core 1.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::load::Load;
 
 pub(crate) const SERVER: &str = "127.0.0.1:24317";
-const API: &str = "127.0.0.1:28317";
+pub(crate) const API: &str = "127.0.0.1:28317";
 const SINK: &str = "127.0.0.1:25317";
 /// How long consumers may take for what is left when the load ends.
 const DRAIN: Duration = Duration::from_secs(600);
@@ -104,17 +105,28 @@ impl Programs {
     }
 
     pub(crate) fn emberd(&self, how: How, data: &Path) -> anyhow::Result<Pinned> {
+        let roles = if how.record || how.forward { "intake,consume,api" } else { "intake,api" };
+        self.serve(how, roles, data, &[])
+    }
+
+    /// With a recorder and evaluation, and this configuration file.
+    pub(crate) fn judging(&self, config: &Path, data: &Path) -> anyhow::Result<Pinned> {
+        let how = How { forward: false, ..How::WHOLE };
+        self.serve(how, "intake,consume,evaluate,api", data, &["--config".as_ref(), config.as_os_str()])
+    }
+
+    fn serve(&self, how: How, roles: &str, data: &Path, more: &[&OsStr]) -> anyhow::Result<Pinned> {
         Pinned::start(0, &self.emberd, |command| {
             // What the bench is told is not emberd's to read.
             let own = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("EMBERD_"));
             own.for_each(|(key, _)| {
                 command.env_remove(key);
             });
-            let roles = if how.record || how.forward { "intake,consume,api" } else { "intake,api" };
             let forwarding = if how.forward { format!("http://{SINK}") } else { String::new() };
             command
                 .args(["serve", "--role", roles, "--data-dir"])
                 .arg(data)
+                .args(more)
                 .env("EMBERD_INTAKE_GRPC", SERVER)
                 .env("EMBERD_INTAKE_HTTP", "127.0.0.1:0")
                 .env("EMBERD_API_LISTEN", API)

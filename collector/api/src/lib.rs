@@ -27,6 +27,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ pub trait View: Send + Sync + 'static {
 pub struct Readiness {
     /// Why it is not; none: it is.
     pub reasons: Vec<String>,
+    /// How each plugin is, by its name, in a word. One that is down fails its own evaluators, and nothing else.
+    pub plugins: BTreeMap<String, &'static str>,
 }
 
 /// What every handler may use.

@@ -10,9 +10,9 @@ use axum::response::IntoResponse;
 use emberd_store::Store;
 use serde_json::{Value, json};
 
-use crate::Shared;
 use crate::ask::Parameters;
 use crate::refusal::Refusal;
+use crate::{Readiness, Shared};
 
 /// The status is asked for most when the database does not answer, so it does not wait for it.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -23,11 +23,12 @@ pub(crate) async fn healthz() -> Json<Value> {
 }
 
 pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let readiness = shared.view.ready();
-    if readiness.reasons.is_empty() {
-        (StatusCode::OK, Json(json!({ "ready": true })))
+    let Readiness { reasons, plugins } = shared.view.ready();
+    if reasons.is_empty() {
+        (StatusCode::OK, Json(json!({ "ready": true, "plugins": plugins })))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": readiness.reasons })))
+        let answer = json!({ "ready": false, "reasons": reasons, "plugins": plugins });
+        (StatusCode::SERVICE_UNAVAILABLE, Json(answer))
     }
 }
 

@@ -4,11 +4,13 @@
 //! - [`config`]: the only place that reads files and environment.
 //! - [`commands`]: what can be asked on the command line. [`demo`]: emberd with a real Phoenix and a playground.
 //! - [`settings`]: the configuration as the rooms take it. [`rooms`]: the running tasks. [`run_file`]: where they listen.
-//! - [`view`]: what the API may show of the other rooms; [`told`]: the ledger in its words. [`world`]: the real clock and disk.
+//! - [`view`]: what the API may show of the other rooms; [`told`]: the ledger in its words; [`judging`]: plugins and evaluations.
+//! - [`world`]: the real clock and disk.
 
 mod commands;
 mod config;
 mod demo;
+mod judging;
 mod logging;
 mod rooms;
 mod run_file;

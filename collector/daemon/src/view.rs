@@ -3,7 +3,7 @@
 //! Promise: received = accepted + rejected + refused, and for each consumer accepted = done + duplicate + pending + quarantined + shed +
 //! lost, at every moment and over restarts: accepted is the head of the log, what is turned away is kept as it happens, each consumer's
 //! book moves with its cursor, and pending follows from both, so nothing here can drift.
-//! Not here: refusing to show it to someone (`emberd-api`).
+//! Not here: refusing to show it to someone (`emberd-api`); how evaluation is doing (`judging`).
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use emberd_model::{Clock, UnixNanos};
 use emberd_store::Store;
 use serde_json::{Map, Value, json};
 
+use crate::judging::Judging;
 use crate::told;
 
 /// Read-only handles on the rooms.
@@ -26,6 +27,7 @@ pub(crate) struct Board {
     counters: Arc<Counters>,
     turned_away: Arc<TurnedAway>,
     consumers: Vec<Arc<Progress>>,
+    judging: Judging,
     clock: Arc<dyn Clock>,
     started: UnixNanos,
 }
@@ -37,10 +39,11 @@ impl Board {
         counters: Arc<Counters>,
         turned_away: Arc<TurnedAway>,
         consumers: Vec<Arc<Progress>>,
+        judging: Judging,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        Self { log, store, counters, turned_away, consumers, clock, started }
+        Self { log, store, counters, turned_away, consumers, judging, clock, started }
     }
 
     fn sums(&self) -> Value {
@@ -117,12 +120,13 @@ impl View for Board {
                 "in_flight_bytes": snapshot.in_flight_bytes,
             },
             "database": { "kind": self.store.kind(), "pool": self.store.pool() },
+            "plugins": self.judging.standings(),
         })
     }
 
     fn ready(&self) -> Readiness {
         // A consumer that is behind is a lag, not a reason to send spans elsewhere.
-        Readiness { reasons: self.reasons() }
+        Readiness { reasons: self.reasons(), plugins: self.judging.words() }
     }
 
     fn metrics(&self, out: &mut String) {
@@ -151,5 +155,6 @@ impl View for Board {
         for progress in &self.consumers {
             progress.metrics(head, out);
         }
+        self.judging.metrics(out);
     }
 }

@@ -28,6 +28,7 @@ use emberd_store::{Store, Writer};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
+use crate::judging::Judging;
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
 use crate::settings::PHOENIX;
@@ -101,8 +102,10 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
 
     let evaluation = parts.evaluation(&consumers, roles.evaluate)?; // what judges
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
-    let board = Board::new(log.clone(), store.clone(), doors.counters(), turned_away, progress, world.clock.clone());
     let handle = evaluation.engine.handle();
+    let judging = Judging { hosts: evaluation.hosts.clone(), handle: handle.clone() };
+    let (counters, clock) = (doors.counters(), world.clock.clone());
+    let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
     let api = Api::bind(config.api.room(), store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };

@@ -162,7 +162,7 @@ impl Hosts {
             let known = self.plugins.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(BuildError::NoPlugin { name, known });
         };
-        let ready = plugin.ready(Instant::now() + within).await;
+        let ready = plugin.ready(Instant::now() + within, false).await;
         let live = ready.map_err(|failure| BuildError::NotReady { name: name.clone(), failure })?;
         let Some(description) = live.catalog.get(metric) else {
             let known = live.catalog.keys().cloned().collect::<Vec<_>>().join(", ");

@@ -1,7 +1,8 @@
 //! An evaluator of a plugin, as everybody else sees it: the kit's `Evaluator`.
 //!
 //! Promise: each example of a batch gets one outcome. What is unanswered at the deadline is `timeout`. When the stream breaks off, the
-//! examples without an answer are asked once more, one by one, so that one that kills the plugin takes no other with it. Scores are only
+//! examples without an answer are asked once more, one by one, so that one that kills the plugin takes no other with it. A `plugin_fault`
+//! that says when to come again is one of examples that nobody was asked about: the plugin is down, or its circuit open. Scores are only
 //! given under the description with which the evaluator was built: a plugin that came back as another one is a fault.
 
 use std::collections::BTreeMap;
@@ -106,13 +107,17 @@ impl Metric {
 
     async fn try_attempt(&self, pending: &mut Pending, by: Instant, alone: bool, out: &Out) -> Result<End, Failure> {
         loop {
-            let live = self.plugin.ready(by).await?;
+            // Who asks alone was in its hands before, when its stream broke off: that its circuit is open now is its answer.
+            if alone && self.plugin.is_open(&self.name) {
+                return Err(fault("the evaluator's circuit opened: it failed too often in a row"));
+            }
+            let live = self.plugin.ready(by, alone).await?;
             self.is_still_itself(&live)?;
             // The evaluator's own place first: who waits for it keeps no other evaluator of the plugin waiting.
             let _own = live.place(&self.name, by).await?;
             let _place = self.plugin.place(alone, by).await?;
             // It may have died while this waited.
-            if !Arc::ptr_eq(&live, &self.plugin.ready(by).await?) {
+            if !Arc::ptr_eq(&live, &self.plugin.ready(by, alone).await?) {
                 continue;
             }
             self.plugin.admit(&self.name)?;

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::ledger::fault;
 use crate::{remote, wasm};
 
-/// Failures in a row after which nobody waits for the next start.
+/// Failures in a row after which nobody waits for the next start, but who asks alone.
 const PATIENT_FAILURES: u32 = 3;
 const WHY_BYTES_MAX: usize = 512;
 
@@ -162,8 +162,10 @@ impl Plugin {
         self.is_now(State::Down { why: crate::names::cut(why, WHY_BYTES_MAX).to_owned(), failures });
     }
 
-    /// Waits until it can be asked.
-    pub(crate) async fn ready(&self, by: Instant) -> Result<Arc<Live>, Failure> {
+    /// Waits until it can be asked. Who asks `alone` was in its hands when it died, and waits longer: if it always dies, its circuit opens
+    /// before that.
+    pub(crate) async fn ready(&self, by: Instant, alone: bool) -> Result<Arc<Live>, Failure> {
+        let patience = PATIENT_FAILURES + if alone { self.config.bounds.faults_in_a_row } else { 0 };
         let mut states = self.state.subscribe();
         loop {
             let state = states.borrow_and_update().clone();
@@ -171,9 +173,7 @@ impl Plugin {
                 State::Ready(live) if !live.doubtful.load(Ordering::Acquire) => return Ok(Arc::clone(live)),
                 State::Ready(_) => {}
                 State::Stopped => return Err(Failure::new(Class::Cancelled, "emberd is stopping")),
-                State::Down { why, failures } if *failures >= PATIENT_FAILURES => {
-                    return Err(fault(format!("the plugin is down: {why}")));
-                }
+                State::Down { why, failures } if *failures >= patience => return Err(down(why, *failures)),
                 State::Down { .. } | State::Starting => {}
             }
             match timeout_at(by, states.changed()).await {
@@ -181,7 +181,7 @@ impl Plugin {
                 Ok(Err(_)) => return Err(Failure::new(Class::Cancelled, "emberd is stopping")),
                 Err(_) => {
                     return Err(match state {
-                        State::Down { why, .. } => fault(format!("the plugin is down: {why}")),
+                        State::Down { why, failures } => down(&why, failures),
                         _ => Failure::new(Class::Timeout, "the plugin is still starting"),
                     });
                 }
@@ -195,7 +195,7 @@ impl Plugin {
         place(&self.places, if alone { all } else { 1 }, by).await
     }
 
-    /// Whether this evaluator is asked now.
+    /// Whether this evaluator is asked now; if not, the failure says when to come again.
     pub(crate) fn admit(&self, evaluator: &str) -> Result<(), Failure> {
         let patience = self.config.bounds.deadline + Duration::from_secs(1);
         self.breaker(evaluator, |breaker| breaker.admit(Instant::now(), patience)).map_err(|wait| {
@@ -203,6 +203,11 @@ impl Plugin {
             failure.retry_after = Some(wait);
             failure
         })
+    }
+
+    /// Whether this evaluator's circuit is open.
+    pub(crate) fn is_open(&self, evaluator: &str) -> bool {
+        self.breaker(evaluator, |breaker| breaker.is_open())
     }
 
     /// A call was answered as it should be.
@@ -232,6 +237,13 @@ impl Plugin {
         let new = || Breaker::new(bounds.faults_in_a_row, bounds.cooldown);
         act(breakers.entry(evaluator.to_owned()).or_insert_with(new))
     }
+}
+
+/// Nobody was asked, so the failure says when to come again.
+fn down(why: &str, failures: u32) -> Failure {
+    let mut failure = fault(format!("the plugin is down: {why}"));
+    failure.retry_after = Some(crate::child::backoff(failures));
+    failure
 }
 
 async fn place(places: &Semaphore, count: u32, by: Instant) -> Result<SemaphorePermit<'_>, Failure> {

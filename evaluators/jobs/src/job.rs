@@ -116,8 +116,11 @@ impl Running {
     pub(crate) fn again(&self, shared: &Shared, attempt: i64, failure: &Failure) -> Option<UnixNanos> {
         let is_worth_it = match (failure.class.retry(), failure.class) {
             (Retry::Never, _) => false,
-            // Of a model's answer, the second try was made at once.
-            (Retry::Once, Class::PluginFault) => attempt < 2,
+            // It was not asked at all: it is down, or its circuit open.
+            (Retry::Once, Class::PluginFault) if failure.retry_after.is_some() => {
+                attempt < LATER_TRIES || self.is_patient(shared)
+            }
+            // The second try was made at once.
             (Retry::Once, _) => false,
             (Retry::Later, Class::Timeout) => attempt < TIMEOUT_TRIES,
             (Retry::Later, _) => attempt < LATER_TRIES || self.is_patient(shared),

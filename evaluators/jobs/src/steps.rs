@@ -216,15 +216,43 @@ pub(crate) async fn plugin(
     metric: &Arc<Metric>,
     batch: Vec<Leased>,
 ) -> Vec<Ended> {
-    let started = Instant::now();
     let (mut items, mut examples) = (Vec::with_capacity(batch.len()), Vec::<Example>::with_capacity(batch.len()));
     for Leased { key, fence, attempt, targets } in batch {
         items.push((key, fence, attempt, targets.len()));
         examples.extend(targets.iter().map(|given| seen(&given.body, given.output.as_deref())));
     }
+    let mut outcomes = asked(shared, metric, &examples).await;
+    let faulty: Vec<usize> = (0..outcomes.len()).filter(|at| is_fault(&outcomes[*at].0)).collect();
+    if !faulty.is_empty() {
+        // The one more try that a fault is worth, while the items are in hand: their takings also count those of emberds that died.
+        tokio::time::sleep(shared.config.backoff).await;
+        let again: Vec<Example> = faulty.iter().map(|at| examples[*at].clone()).collect();
+        for (at, better) in faulty.into_iter().zip(asked(shared, metric, &again).await) {
+            // A plugin that is gone now has still failed before.
+            if !is_unasked(&better.0) {
+                outcomes[at] = better;
+            }
+        }
+    }
+    let mut outcomes = outcomes.into_iter();
+    let ended = items.into_iter().map(|(key, fence, attempt, targets)| {
+        let end = |(outcome, latency): (Outcome, Duration)| {
+            let again = outcome.result.as_ref().err().and_then(|failure| job.again(shared, attempt, failure));
+            let took = Took { latency, ..Took::default() };
+            again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due })
+        };
+        let ends = outcomes.by_ref().take(targets).map(end).collect();
+        Ended { key, fence, ends }
+    });
+    ended.collect()
+}
+
+/// Each example's outcome, and how long it took.
+async fn asked(shared: &Shared, metric: &Metric, examples: &[Example]) -> Vec<(Outcome, Duration)> {
+    let started = Instant::now();
     let mut outcomes: Vec<Option<(Outcome, Duration)>> = examples.iter().map(|_| None).collect();
     let all = async {
-        let mut stream = metric.evaluate(&examples);
+        let mut stream = metric.evaluate(examples);
         while let Some((at, outcome)) = stream.next().await {
             if let Some(place @ None) = outcomes.get_mut(at) {
                 *place = Some((outcome, started.elapsed()));
@@ -234,19 +262,18 @@ pub(crate) async fn plugin(
     };
     let late = || Failure::new(Class::Timeout, "no answer from the plugin at the batch's deadline");
     let without = tokio::time::timeout(shared.config.batch_deadline, all).await.unwrap_or_else(|_| late());
-    let mut outcomes = outcomes.into_iter();
-    let mut end = |attempt| {
-        let outcome = outcomes.next().flatten();
-        let (outcome, latency) = outcome.unwrap_or_else(|| (without.clone().into(), started.elapsed()));
-        let again = outcome.result.as_ref().err().and_then(|failure| job.again(shared, attempt, failure));
-        let took = Took { latency, ..Took::default() };
-        again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due })
-    };
-    let ended = items.into_iter().map(|(key, fence, attempt, targets)| {
-        let ends = (0..targets).map(|_| end(attempt)).collect();
-        Ended { key, fence, ends }
-    });
-    ended.collect()
+    let outcome = |outcome: Option<_>| outcome.unwrap_or_else(|| (without.clone().into(), started.elapsed()));
+    outcomes.into_iter().map(outcome).collect()
+}
+
+/// A plugin failed at it: it died, or lied.
+fn is_fault(outcome: &Outcome) -> bool {
+    matches!(&outcome.result, Err(failure) if failure.class == Class::PluginFault && failure.retry_after.is_none())
+}
+
+/// The plugin was not asked about it: it says when to come again.
+fn is_unasked(outcome: &Outcome) -> bool {
+    matches!(&outcome.result, Err(failure) if failure.class == Class::PluginFault && failure.retry_after.is_some())
 }
 
 /// Fails a batch whose evaluator cannot be built.

@@ -5,16 +5,18 @@ use serde_json::json;
 
 use super::world::{Kind, World};
 
-/// Alive is that it answers; ready is what the other rooms say, with their reasons.
+/// Alive is that it answers; ready is what the other rooms say, with their reasons. Plugins are named, and make nobody unready.
 #[tokio::test]
 async fn health_and_readiness() {
     let world = World::new(Kind::Sqlite).await;
     assert_eq!(world.get("/healthz").await.json(), json!({ "healthy": true }));
     let ready = world.get("/readyz").await;
-    assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({ "ready": true })));
+    let plugins = json!({ "shout": "down", "words": "ready" });
+    assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({ "ready": true, "plugins": plugins })));
     *world.told.reasons.lock().unwrap() = vec!["the log is full".into(), "the recorder stands still".into()];
     let ready = world.get("/readyz").await;
-    let expected = json!({ "ready": false, "reasons": ["the log is full", "the recorder stands still"] });
+    let reasons = ["the log is full", "the recorder stands still"];
+    let expected = json!({ "ready": false, "reasons": reasons, "plugins": plugins });
     assert_eq!((ready.status, ready.json()), (StatusCode::SERVICE_UNAVAILABLE, expected));
     assert_eq!(world.get("/healthz").await.status, StatusCode::OK);
     world.end().await;

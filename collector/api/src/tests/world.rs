@@ -68,7 +68,10 @@ impl View for Told {
     }
 
     fn ready(&self) -> Readiness {
-        Readiness { reasons: self.reasons.lock().unwrap().clone() }
+        Readiness {
+            reasons: self.reasons.lock().unwrap().clone(),
+            plugins: [("words".to_owned(), "ready"), ("shout".to_owned(), "down")].into(),
+        }
     }
 
     fn metrics(&self, out: &mut String) {

@@ -1,82 +1,16 @@
 //! Evaluations by the command line: a file comes in, built-ins and a judge score it, a kill -9 in between costs nothing twice.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::endpoint::Endpoint;
 use super::process::Home;
 use super::sink;
 
-/// An OpenAI-compatible endpoint that gives the first label that it may, and counts what it was asked.
-struct Endpoint {
-    url: String,
-    calls: Arc<AtomicU64>,
-}
-
-impl Endpoint {
-    fn new(pause: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let calls = Arc::new(AtomicU64::new(0));
-        let counted = calls.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let counted = counted.clone();
-                std::thread::spawn(move || {
-                    let mut stream = BufReader::new(stream.unwrap());
-                    while let Some(body) = request(&mut stream) {
-                        counted.fetch_add(1, SeqCst);
-                        std::thread::sleep(pause);
-                        if stream.get_mut().write_all(answer(&body).as_bytes()).is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-        });
-        Self { url, calls }
-    }
-}
-
-/// The next request's body; none when there is no more.
-fn request(stream: &mut BufReader<std::net::TcpStream>) -> Option<Value> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    serde_json::from_slice(&body).ok()
-}
-
-fn answer(body: &Value) -> String {
-    let label = &body["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"][0];
-    let verdict = json!({ "explanation": "as the first label says", "label": label });
-    let answer = json!({
-        "model": body["model"],
-        "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": verdict.to_string() } }],
-        "usage": { "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120 },
-    })
-    .to_string();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())
-}
-
 /// What a command prints as JSON; it must succeed.
-async fn told(home: &Home, arguments: &[&str]) -> Value {
+pub async fn told(home: &Home, arguments: &[&str]) -> Value {
     let mut command = home.command(arguments);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -112,7 +46,7 @@ async fn a_file_is_judged_over_a_kill() {
     assert_eq!((&quote["items"], &quote["calls"]), (&json!(400), &json!(200)));
     let row = told(&home, &[&run[..], &["--budget", "5", "--no-wait", "--json"]].concat()).await;
     let id = row["id"].as_str().unwrap().to_owned();
-    while endpoint.calls.load(SeqCst) < 20 {
+    while endpoint.calls() < 20 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     emberd.kill();
@@ -132,7 +66,7 @@ async fn a_file_is_judged_over_a_kill() {
     assert_eq!((&of("exact_match")["mean"], &of("exact_match")["of"]), (&json!(0.75), &json!(200)));
     assert_eq!((&of("coherence")["scored"], &of("coherence")["errors"]), (&json!(200), &json!(0)));
     // Calls in flight at the kill may have been made twice, no others: the provider begins with few at a time, 32 at most.
-    let calls = endpoint.calls.load(SeqCst);
+    let calls = endpoint.calls();
     assert!((200..=232).contains(&calls), "{calls} calls for 200 judgements");
 
     let shown = told(&home, &["eval", "show", &id, "--results", "--json"]).await;
@@ -153,7 +87,7 @@ async fn a_file_is_judged_over_a_kill() {
     // The same again costs nothing: each answer is known.
     let again = told(&home, &[&run[..], &["--json"]].concat()).await;
     assert_eq!((&again["status"], &again["cost"]["spent"]), (&json!("completed"), &json!(0.0)));
-    assert_eq!(endpoint.calls.load(SeqCst), calls);
+    assert_eq!(endpoint.calls(), calls);
     emberd.terminate();
 }
 
@@ -173,6 +107,41 @@ async fn what_cannot_be_run_is_said() {
     assert!(refused(&["dataset", "import", "/nowhere/x.doc"]).contains("json, jsonl, csv or parquet"));
     emberd.terminate();
     assert!(refused(&["eval", "list"]).contains("is it running?"));
+}
+
+/// A plugin that cannot start is named as down, with the reason for who may see it, and emberd is ready all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_is_down_is_named_and_makes_nobody_unready() {
+    let home = Home::new();
+    home.configure("[plugins.gone]\ncommand = [\"/bin/false\"]\n[plugins.nothing]\nwasm = \"/nowhere/nothing.wasm\"\n");
+    let emberd = home.start();
+    let is_down = |standing: &Value| standing["status"] == "down";
+    let mut last = Value::Null;
+    for _ in 0..600 {
+        last = emberd.get("/api/status").await["plugins"].clone();
+        if last.as_array().unwrap().iter().all(is_down) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let standings = last.as_array().unwrap();
+    assert_eq!(
+        (standings.len(), &standings[0]["plugin"], &standings[1]["plugin"]),
+        (2, &json!("gone"), &json!("nothing"))
+    );
+    assert!(standings[0]["why"].as_str().unwrap().contains("exit code 1"), "{last}");
+    let ready = reqwest::get(format!("{}/readyz", emberd.api())).await.unwrap();
+    assert_eq!(ready.status(), 200);
+    // It is tried again and again, and down in between.
+    let mut answer: Value = ready.json().await.unwrap();
+    let plugins = answer["plugins"].take();
+    assert!(["down", "starting"].contains(&plugins["gone"].as_str().unwrap()), "{plugins}");
+    assert_eq!((&answer["ready"], &plugins["nothing"]), (&json!(true), &json!("down")));
+    let metrics = reqwest::get(format!("{}/metrics", emberd.api())).await.unwrap().text().await.unwrap();
+    for line in ["emberd_plugin_ready{plugin=\"gone\"} 0", "phoenix_evaluations{status=\"running\"} 0"] {
+        assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
+    }
+    emberd.terminate();
 }
 
 /// A rule judges half of the traffic: exactly the traces whose hash says so, each once, over a kill; and of each trace it is said why.

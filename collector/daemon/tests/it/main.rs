@@ -3,16 +3,19 @@
 //! One binary for all of them, so that they link once. What they need and where they find it:
 //! `EMBERD_TEST_POSTGRES` (a superuser's URL; `make test` sets it), `EMBERD_PHOENIX` (a Python environment with Phoenix;
 //! default `~/.cache/emberd/phoenix`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
-//! checkout).
+//! checkout). `EMBERD_TEST_EVAL_EXAMPLES`: how many examples the whole evaluation is of (`experiment`), if not the usual few.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
+mod abuse;
 mod books;
 mod budget;
 mod choice;
 mod client;
 mod commands;
 mod cursors;
+mod endpoint;
 mod evaluation;
+mod experiment;
 mod fixtures;
 mod floors;
 mod hostile;

@@ -42,6 +42,15 @@ impl Home {
         self
     }
 
+    /// A configuration file, for what has no environment name.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path().join("emberd.toml")
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -50,6 +59,9 @@ impl Home {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_emberd"));
         command.args(arguments).arg("--data-dir").arg(self.path());
+        if self.config().exists() {
+            command.arg("--config").arg(self.config());
+        }
         for (key, _) in std::env::vars() {
             if key.starts_with("EMBERD_") || key.starts_with("PHOENIX_") || key == "DATABASE_URL" {
                 command.env_remove(key);

@@ -1,7 +1,8 @@
 //! Jobs from request to results, on SQLite always and on PostgreSQL where `EMBERD_TEST_POSTGRES` names one (`.ci/with-services`).
 //!
 //! - `endpoint`: a fake endpoint that counts and bills every call. `world`: a database with an engine on it. `child`: an engine to be killed.
-//! - `whole`: jobs that go well. `failures`: every class. `money`: budgets. `requests`: faults. `kills`, `restarts`, `fleet`: what dies.
+//! - `whole`: jobs that go well. `failures`: every class. `money`: budgets. `requests`: faults. `kills`, `plugin_kills`,
+//!   `restarts`, `fleet`: what dies.
 //! - `ranges`: functions, which take many examples at a time.
 
 #![allow(clippy::unwrap_used, reason = "in tests, and in what helps them, a panic is the report")]
@@ -12,6 +13,7 @@ mod failures;
 mod fleet;
 mod kills;
 mod money;
+mod plugin_kills;
 mod ranges;
 mod requests;
 mod restarts;
