@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must")]
 
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "common/mutants.rs"]
 mod mutants;
 
