@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Source, Type};
+use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Type};
 use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset};
 use emberd_store::library::{Page, TraceFilter};
 use serde::Serialize;
@@ -86,11 +86,23 @@ pub(crate) async fn upload(
     let name = name.ok_or_else(|| Refusal::invalid("name", "expected 1 to 255 characters"))?;
     let format = format_of(&headers, header::CONTENT_TYPE.as_str()).ok_or(Refusal::Format)?;
     let import = Import::new(kind, format);
-    // Parsing may take seconds: not among those who wait for answers.
-    let read = tokio::task::spawn_blocking(move || datasets::import(Source::Bytes(body), &import));
+    let Ok(place) = shared.reading.clone().acquire_owned().await else {
+        return Err(Refusal::Unavailable("files are not read any more"));
+    };
+    let reader = shared.reader.clone();
+    // Parsing may take seconds: not among those who wait for answers. It goes on when the caller is gone, and so keeps its place.
+    let read = tokio::task::spawn_blocking(move || {
+        let read = reader.import(body, &import);
+        drop(place);
+        read
+    });
     let examples = match read.await {
         Ok(Ok(examples)) => examples,
         Ok(Err(datasets::Error::Faults(wrong))) => return Err(faults(wrong)),
+        Ok(Err(datasets::Error::Io(error))) => {
+            tracing::error!(%error, "cannot read a dataset's file");
+            return Err(Refusal::Broken("the file cannot be read"));
+        }
         Ok(Err(error)) => return Err(Refusal::invalid("", error.to_string())),
         Err(_) => return Err(Refusal::invalid("", "the file cannot be read")),
     };

@@ -47,6 +47,8 @@ pub struct Config {
     pub callers: Callers,
     /// Origins of other sites' pages that may call it from a browser, as `https://app.example`.
     pub cors: Vec<String>,
+    /// Where files that callers send are read.
+    pub reader: emberd_evaluators_datasets::Reader,
 }
 
 /// What the API may show of the rooms that it does not know.
@@ -81,4 +83,7 @@ struct Shared {
     evaluations: Handle,
     meter: meter::Meter,
     gate: gate::Gate,
+    reader: emberd_evaluators_datasets::Reader,
+    /// Files that may be read at once.
+    reading: Arc<tokio::sync::Semaphore>,
 }

@@ -31,6 +31,8 @@ const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 256;
 /// How long those inside have once it is stopping.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How many files of datasets are read at once; further ones wait. Each takes memory, and where it is Parquet a process.
+const READING_MAX: usize = 2;
 /// How long no connection is accepted after the system could not give one, for want of file descriptors usually.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,7 +63,9 @@ impl Api {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let gate = Gate::new(&config, address);
-        let shared = Shared { store, view, clock, evaluations, meter: Meter::default(), gate };
+        let reading = Arc::new(Semaphore::new(READING_MAX));
+        let shared =
+            Shared { store, view, clock, evaluations, meter: Meter::default(), gate, reader: config.reader, reading };
         Ok(Self { listener, address, router: routes::router(Arc::new(shared)) })
     }
 

@@ -4,4 +4,5 @@ mod evaluations;
 mod gate;
 mod operations;
 mod prompts;
+mod rules;
 mod world;

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
     // One crypto provider for every TLS in the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = commands::Cli::parse();
+    if let Some(code) = cli.alone() {
+        return code;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(commands::run(cli)),

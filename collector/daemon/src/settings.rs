@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
+use emberd_evaluators_datasets::Reader;
+use emberd_evaluators_datasets::apart::Apart;
 use emberd_evaluators_hosts as hosts;
 use emberd_evaluators_jobs as jobs;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
+use crate::commands::READ_PARQUET;
 use crate::config::{self, Config};
 
 /// The consumer that forwards to Phoenix.
@@ -99,7 +102,8 @@ impl config::Api {
     pub(crate) fn room(&self) -> emberd_api::Config {
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
         let callers = if self.tokens { emberd_api::Callers::Tokens } else { emberd_api::Callers::LocalAdministrator };
-        emberd_api::Config { listen: self.listen, callers, cors }
+        let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
+        emberd_api::Config { listen: self.listen, callers, cors, reader }
     }
 }
 

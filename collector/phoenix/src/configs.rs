@@ -1,6 +1,7 @@
 //! Annotation configs: what Phoenix's charts know of a name, above all which direction is good.
 //!
-//! Promise: [`Client::put_annotation_config`] leaves one config of that name, as given, however often it is called.
+//! Promise: [`Client::put_annotation_config`] leaves one config of that name, as given, however often it is called;
+//! [`Client::make_annotation_config`] leaves one that is there as it is, for somebody may have changed it.
 //! Kept by: `tests/evaluation.rs`, against the real Phoenix.
 
 use reqwest::Method;
@@ -56,24 +57,43 @@ struct Listed {
     name: String,
 }
 
+/// The config on the wire.
+fn wire(config: &Config) -> serde_json::Value {
+    let mut request = json!({ "name": config.name, "optimization_direction": config.direction });
+    match &config.values {
+        Values::Continuous { low, high } => {
+            request["type"] = "CONTINUOUS".into();
+            request["lower_bound"] = json!(low);
+            request["upper_bound"] = json!(high);
+        }
+        Values::Categorical(values) => {
+            request["type"] = "CATEGORICAL".into();
+            let value = |(label, score): &(String, Option<f64>)| json!({ "label": label, "score": score });
+            request["values"] = values.iter().map(value).collect();
+        }
+        Values::Freeform => request["type"] = "FREEFORM".into(),
+    }
+    text::remove_nuls(&mut request);
+    request
+}
+
 impl Client {
+    /// Makes the config of that name, if there is none; whether it did.
+    pub async fn make_annotation_config(&self, config: &Config) -> Result<bool, Error> {
+        if self.annotation_config(&config.name.replace('\0', "")).await?.is_some() {
+            return Ok(false);
+        }
+        match self.write_config(Method::POST, &["v1", "annotation_configs"], &wire(config)).await {
+            Ok(_) => Ok(true),
+            // Another was quicker.
+            Err(Error::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the config of that name, or changes it; its id.
     pub async fn put_annotation_config(&self, config: &Config) -> Result<String, Error> {
-        let mut request = json!({ "name": config.name, "optimization_direction": config.direction });
-        match &config.values {
-            Values::Continuous { low, high } => {
-                request["type"] = "CONTINUOUS".into();
-                request["lower_bound"] = json!(low);
-                request["upper_bound"] = json!(high);
-            }
-            Values::Categorical(values) => {
-                request["type"] = "CATEGORICAL".into();
-                let value = |(label, score): &(String, Option<f64>)| json!({ "label": label, "score": score });
-                request["values"] = values.iter().map(value).collect();
-            }
-            Values::Freeform => request["type"] = "FREEFORM".into(),
-        }
-        text::remove_nuls(&mut request);
+        let request = wire(config);
         let name = config.name.replace('\0', "");
         if let Some(id) = self.annotation_config(&name).await? {
             return self.write_config(Method::PUT, &["v1", "annotation_configs", &id], &request).await;

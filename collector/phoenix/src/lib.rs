@@ -3,6 +3,7 @@
 //! - [`mend`]: a copy of a request that Phoenix can take, and understands.
 //! - [`client`]: Phoenix's version, and which spans it holds.
 //! - [`datasets`], [`experiments`], [`annotations`], [`configs`]: evaluation's results, written so that a repetition changes nothing.
+//! - [`own`]: which of Phoenix's datasets is emberd's.
 //! - [`rest`]: what these calls answer with when they fail; [`text`]: what Phoenix's database cannot hold.
 //! - [`process`]: a Phoenix of one's own, for the demo and the tests.
 //!
@@ -14,6 +15,7 @@ pub mod configs;
 pub mod datasets;
 pub mod experiments;
 pub mod mend;
+pub mod own;
 pub mod process;
 pub mod rest;
 pub mod text;

@@ -442,6 +442,7 @@ async fn a_config_is_one_however_often_it_is_put(world: &World) {
         let id = world.client.put_annotation_config(&config).await.unwrap();
         config.direction = Direction::Minimize;
         assert_eq!(world.client.put_annotation_config(&config).await.unwrap(), id);
+        assert!(!world.client.make_annotation_config(&config).await.unwrap(), "there is one");
         assert_eq!(world.client.annotation_config(&name).await.unwrap(), Some(id.clone()));
         world.client.attach_annotation_config("default", &id).await.unwrap();
         world.client.attach_annotation_config("default", &id).await.unwrap();

@@ -1,11 +1,12 @@
 //! Which column of a file is which field, and what becomes of the others.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::example::{Role, Row, Type};
 
 /// Which column of the file is which field. None: the column that has the type's own name, such as `question`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Columns {
     /// The id.
     pub id: Option<String>,
@@ -24,7 +25,7 @@ pub struct Columns {
 }
 
 /// What becomes of columns that are no field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extra {
     /// Each is an error: a column that is spelled wrong is not lost silently.
     #[default]

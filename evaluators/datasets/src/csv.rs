@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cell;
 use crate::example::{Example, Row, Type};
-use crate::import::{Error, Rows, row_too_large};
+use crate::import::{Error, RowSink, Rows, row_too_large};
 
 /// Columns in a file.
 const COLUMNS_MAX: usize = 10_000;

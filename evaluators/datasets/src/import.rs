@@ -6,10 +6,12 @@
 //! with a line end, unless [`Import::unended_csv`] says that it need not, since nothing else tells a cut text from a short one.
 //! Kept by: `tests/hostile.rs`, `tests/round_trip.rs`.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
 use bytes::{Buf, Bytes};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::columns::{Binding, Cells, Columns};
@@ -18,7 +20,7 @@ use crate::fault::Faults;
 use crate::{csv, json, parquet_in};
 
 /// A file's format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Format {
     /// A list of rows, or an object with one under `data`.
     Json,
@@ -58,7 +60,7 @@ pub enum Source {
 }
 
 /// Bounds of what is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of the file.
     pub file_bytes: u64,
@@ -79,7 +81,7 @@ impl Default for Limits {
 }
 
 /// How a file is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Import {
     /// What its rows are to be.
     pub r#type: Type,
@@ -128,7 +130,7 @@ pub enum Error {
     #[error("{what} more than {max}")]
     TooLarge {
         /// What has, and in which unit.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// The bound.
         max: u64,
     },
@@ -137,7 +139,22 @@ pub enum Error {
     Faults(#[from] Faults),
 }
 
-/// Where the readers put what they read.
+/// Where a reader puts what it reads.
+pub(crate) trait RowSink {
+    /// The bounds of what is read.
+    fn limits(&self) -> Limits;
+
+    /// Whether a file may have these columns.
+    fn header(&self, names: &[String]) -> Result<(), Error>;
+
+    /// Whether anything becomes of the values of this column.
+    fn wants(&self, column: &str) -> bool;
+
+    /// The next row, of so many bytes, beginning on this line if the format has lines.
+    fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error>;
+}
+
+/// Rows on their way to become examples.
 pub(crate) struct Rows<'a> {
     binding: Binding<'a>,
     pub(crate) limits: Limits,
@@ -146,19 +163,20 @@ pub(crate) struct Rows<'a> {
     bytes: u64,
 }
 
-impl Rows<'_> {
-    /// Whether a file may have these columns.
-    pub(crate) fn header(&self, names: &[String]) -> Result<(), Error> {
+impl RowSink for Rows<'_> {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn header(&self, names: &[String]) -> Result<(), Error> {
         self.binding.check_header(names).map_err(|what| Error::Columns { what })
     }
 
-    /// Whether anything becomes of the values of this column.
-    pub(crate) fn wants(&self, column: &str) -> bool {
+    fn wants(&self, column: &str) -> bool {
         self.binding.wants(column)
     }
 
-    /// The next row, of so many bytes, beginning on this line if the format has lines.
-    pub(crate) fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error> {
+    fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error> {
         self.count(bytes)?;
         let row = self.rows;
         let value = match value {
@@ -171,6 +189,33 @@ impl Rows<'_> {
         };
         self.gather.take(row, line, value);
         Ok(())
+    }
+}
+
+impl<'a> Rows<'a> {
+    /// For a file of so many bytes, or why it is none.
+    pub(crate) fn begin(how: &'a Import, file_bytes: u64) -> Result<Self, Error> {
+        let cells = match how.format {
+            Format::Json | Format::Jsonl => Cells::Json,
+            Format::Csv => Cells::Text,
+            Format::Parquet => Cells::Typed,
+        };
+        let binding = how.columns.bind(how.r#type, cells).map_err(|what| Error::Columns { what })?;
+        let limits = how.limits;
+        if file_bytes > limits.file_bytes {
+            return Err(file_too_large(limits));
+        }
+        Ok(Self { binding, limits, gather: Gather::new(how.r#type, limits.faults), rows: 0, bytes: 0 })
+    }
+
+    /// How many rows there were, wrong ones among them.
+    pub(crate) fn seen(&self) -> usize {
+        self.rows
+    }
+
+    /// The examples.
+    pub(crate) fn finish(self) -> Result<Vec<Example>, Error> {
+        Ok(self.gather.finish()?)
     }
 
     /// The next row, which is wrong as a whole.
@@ -185,50 +230,40 @@ impl Rows<'_> {
         self.rows += 1;
         self.bytes = self.bytes.saturating_add(bytes);
         if self.rows > limits.rows {
-            return Err(Error::TooLarge { what: "the file has rows", max: limits.rows as u64 });
+            return Err(Error::TooLarge { what: "the file has rows".into(), max: limits.rows as u64 });
         }
         if bytes > limits.row_bytes {
             return Err(row_too_large(limits));
         }
         if self.bytes > limits.total_bytes {
-            return Err(Error::TooLarge { what: "all rows together have bytes", max: limits.total_bytes });
+            return Err(Error::TooLarge { what: "all rows together have bytes".into(), max: limits.total_bytes });
         }
         Ok(())
     }
 }
 
 pub(crate) fn row_too_large(limits: Limits) -> Error {
-    Error::TooLarge { what: "a row has bytes", max: limits.row_bytes }
+    Error::TooLarge { what: "a row has bytes".into(), max: limits.row_bytes }
 }
 
 pub(crate) fn file_too_large(limits: Limits) -> Error {
-    Error::TooLarge { what: "the file has bytes", max: limits.file_bytes }
+    Error::TooLarge { what: "the file has bytes".into(), max: limits.file_bytes }
 }
 
 /// The examples of a file, each with an id.
 pub fn import(source: Source, how: &Import) -> Result<Vec<Example>, Error> {
-    let cells = match how.format {
-        Format::Json | Format::Jsonl => Cells::Json,
-        Format::Csv => Cells::Text,
-        Format::Parquet => Cells::Typed,
-    };
-    let binding = how.columns.bind(how.r#type, cells).map_err(|what| Error::Columns { what })?;
-    let limits = how.limits;
     let bytes = match &source {
         Source::Bytes(bytes) => bytes.len() as u64,
         Source::File(file) => file.metadata()?.len(),
     };
-    if bytes > limits.file_bytes {
-        return Err(file_too_large(limits));
-    }
-    let mut rows = Rows { binding, limits, gather: Gather::new(how.r#type, limits.faults), rows: 0, bytes: 0 };
+    let mut rows = Rows::begin(how, bytes)?;
     match (how.format, source) {
         (Format::Parquet, Source::Bytes(bytes)) => parquet_in::read(bytes, &mut rows)?,
         (Format::Parquet, Source::File(file)) => parquet_in::read(file, &mut rows)?,
         (format, Source::Bytes(bytes)) => text(format, bytes.reader(), how, &mut rows)?,
         (format, Source::File(file)) => text(format, file, how, &mut rows)?,
     }
-    Ok(rows.gather.finish()?)
+    rows.finish()
 }
 
 fn text(format: Format, source: impl Read, how: &Import, rows: &mut Rows<'_>) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::Value;
 
 use crate::example::{Example, Type};
-use crate::import::{Error, Rows, row_too_large};
+use crate::import::{Error, RowSink, Rows, row_too_large};
 
 /// A list of rows, or an object that has one under `data`. One row at a time is in memory beside those that are kept.
 pub(crate) fn read(source: impl BufRead, rows: &mut Rows<'_>) -> Result<(), Error> {

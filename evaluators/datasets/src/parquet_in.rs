@@ -4,7 +4,7 @@
 //! objects; a column with the logical type JSON is what it says; moments and days are RFC 3339 text, decimals and times of day text.
 //! What the file says of its own size and shape is held against the limits before a row is read.
 //! Panics: the `parquet` crate is not written for hostile bytes. Its panics are caught and are an error here, where panics unwind;
-//! in a build that aborts on panic, read other people's files in a process of their own.
+//! other people's files are read in a process of their own (`apart`).
 //! Not here: columns encrypted, or compressed otherwise than by snappy or zstd: they are an error that says so.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use serde_json::{Map, Number, Value};
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Duration, OffsetDateTime};
 
-use crate::import::{Error, Rows};
+use crate::import::{Error, RowSink};
 
 /// Leaf columns in a file.
 const COLUMNS_MAX: usize = 1_000;
@@ -39,7 +39,7 @@ enum Take {
 }
 
 /// Reads all rows.
-pub(crate) fn read<S: ChunkReader + 'static>(source: S, rows: &mut Rows<'_>) -> Result<(), Error> {
+pub(crate) fn read<S: ChunkReader + 'static>(source: S, rows: &mut impl RowSink) -> Result<(), Error> {
     catch_unwind(AssertUnwindSafe(|| read_rows(source, rows))).unwrap_or_else(|_| {
         Err(Error::Unreadable { place: "the file".to_owned(), what: "its Parquet is malformed".to_owned() })
     })
@@ -49,11 +49,11 @@ fn broken(place: &str, error: &ParquetError) -> Error {
     Error::Unreadable { place: place.to_owned(), what: error.to_string() }
 }
 
-fn read_rows<S: ChunkReader + 'static>(source: S, rows: &mut Rows<'_>) -> Result<(), Error> {
+fn read_rows<S: ChunkReader + 'static>(source: S, rows: &mut impl RowSink) -> Result<(), Error> {
     let file = SerializedFileReader::new(source).map_err(|error| broken("the file's footer", &error))?;
     let metadata = file.metadata();
     let schema = metadata.file_metadata().schema_descr();
-    let limits = rows.limits;
+    let limits = rows.limits();
     if schema.num_columns() > COLUMNS_MAX || depth(schema.root_schema(), DEPTH_MAX).is_none() {
         let what = format!("more than {COLUMNS_MAX} columns, or {DEPTH_MAX} structs within each other");
         return Err(Error::Columns { what });
@@ -73,10 +73,10 @@ fn read_rows<S: ChunkReader + 'static>(source: S, rows: &mut Rows<'_>) -> Result
         }
     }
     if u64::try_from(count).is_ok_and(|count| count > limits.rows as u64) {
-        return Err(Error::TooLarge { what: "the file has rows", max: limits.rows as u64 });
+        return Err(Error::TooLarge { what: "the file has rows".into(), max: limits.rows as u64 });
     }
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > limits.total_bytes.saturating_mul(2)) {
-        return Err(Error::TooLarge { what: "all rows together have bytes", max: limits.total_bytes });
+        return Err(Error::TooLarge { what: "all rows together have bytes".into(), max: limits.total_bytes });
     }
     let root = schema.root_schema();
     let names: Vec<_> = root.get_fields().iter().map(|field| field.name().to_owned()).collect();
@@ -139,12 +139,17 @@ fn nanos(logical: &LogicalType) -> bool {
 fn object(record: Record, takes: &[Take], bytes: &mut u64) -> Result<Map<String, Value>, String> {
     let mut row = Map::new();
     for (index, (name, field)) in record.into_columns().into_iter().enumerate() {
+        // A name stands in the file once and in every row that is made of it.
+        *bytes += name.len() as u64;
         let value = match (takes.get(index), field) {
             (Some(Take::Json), Field::Str(text)) => {
-                *bytes += text.len() as u64;
+                *bytes += 8 + text.len() as u64;
                 serde_json::from_str(&text).map_err(|_| format!("{name}: is not JSON, as its column says"))?
             }
-            (Some(Take::Nanos), Field::Long(at)) => moment(i128::from(at)),
+            (Some(Take::Nanos), Field::Long(at)) => {
+                *bytes += 8;
+                moment(i128::from(at))
+            }
             (_, field) => value(field, bytes).map_err(|what| format!("{name}: {what}"))?,
         };
         row.insert(name, value);

@@ -144,7 +144,10 @@ fn an_endless_row_stops_at_its_bound() {
     ] {
         let bytes = format!("{start}{}", more.repeat(1 << 19));
         let read = import(Source::Bytes(bytes.into()), &how(Type::Custom, format));
-        assert!(matches!(read, Err(Error::TooLarge { what: "a row has bytes", .. })), "{format:?}: {read:?}");
+        assert!(
+            matches!(read, Err(Error::TooLarge { ref what, .. }) if what == "a row has bytes"),
+            "{format:?}: {read:?}"
+        );
     }
     let deep = format!("[{{\"input\":{}", "[".repeat(100_000));
     let read = import(Source::Bytes(deep.into()), &how(Type::Custom, Format::Json));

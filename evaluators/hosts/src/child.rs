@@ -9,7 +9,7 @@
 //! - [`process`]: start and end. [`limits`]: what it may take. [`lines`]: what it writes. [`tree`]: what it and its offspring hold.
 
 pub(crate) mod limits;
-mod lines;
+pub(crate) mod lines;
 mod process;
 mod tree;
 

@@ -15,6 +15,8 @@ mod catalog;
 mod child;
 mod config;
 mod hosts;
+#[doc(hidden)]
+pub mod inside;
 mod ledger;
 mod metric;
 mod names;

@@ -6,7 +6,7 @@
 //! Not here: what the JSON says (`json`).
 //! Kept by: `tests/it/abuse.rs`, the modules; `examples.rs` there.
 
-mod json;
+pub(crate) mod json;
 
 use std::fs::File;
 use std::io::Read as _;

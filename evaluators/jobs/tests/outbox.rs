@@ -1,6 +1,6 @@
 //! What evaluation finds, told to the real Phoenix, which is killed meanwhile.
 //!
-//! One Phoenix serves all stories, one after the other: it takes 20 seconds to start. It is the one in EMBERD_PHOENIX, by default
+//! One Phoenix serves many stories, one after the other: it takes 20 seconds to start. It is the one in EMBERD_PHOENIX, by default
 //! `~/.cache/emberd/phoenix`, where `make test` puts it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it must")]
@@ -26,6 +26,7 @@ use emberd_log::CursorFile;
 use emberd_model::{Clock as _, Offset, SpanId};
 use emberd_phoenix::Client;
 use emberd_phoenix::annotations::{Level, Sought};
+use emberd_phoenix::datasets::Action;
 use emberd_phoenix::process::{Phoenix, Ports};
 use emberd_store::jobs::DatasetType;
 use serde_json::{Value, json};
@@ -114,11 +115,26 @@ async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
 fn the_real_phoenix_is_told_everything_once() {
     world::on_sqlite(async |world: World| {
         let mut there = There::start().await;
+        let own = a_config_of_a_users(&there).await;
         a_job_is_there_once_whoever_is_killed(&world, &mut there).await;
+        names_are_described_and_a_users_config_stays(&there, &own).await;
         a_retried_job_is_told_again_in_its_place(&world, &there).await;
         annotations_are_on_the_right_spans(&world, &mut there).await;
         what_phoenix_never_has_is_refused(&world, &there).await;
         what_phoenix_refuses_is_said_in_the_row(&world, &there).await;
+        a_job_after_a_push_is_told_in_the_same_dataset(&world, &there).await;
+    });
+}
+
+#[test]
+fn what_is_deleted_in_the_real_phoenix_meanwhile_is_made_anew_or_refused() {
+    world::on_sqlite(async |world: World| {
+        let there = There::start().await;
+        // Somebody else's dataset has the name.
+        let item = emberd_phoenix::datasets::Item { id: "x".into(), ..Default::default() };
+        there.client.upload_dataset(Action::Create, "examples", None, &[item]).await.unwrap();
+        an_experiment_that_is_deleted_is_made_anew(&world, &there).await;
+        one_that_is_deleted_each_time_is_refused(&world, &there).await;
     });
 }
 
@@ -287,6 +303,21 @@ async fn annotations_are_on_the_right_spans(world: &World, there: &mut There) {
     let changed: Vec<_> =
         found.iter().filter(|one| one.judgement.score == Some(1.0)).map(|one| one.target.clone()).collect();
     assert_eq!(changed, [span_id(trace(late), 0).to_string()]);
+    // A late span with which the trace cannot be judged: the old score is none of the whole trace, and does not stay.
+    let body = log.append("shop", vec![span(trace(late), 3, &[("openinference.span.kind", "LLM")])]);
+    there.take(body, &[span_id(trace(late), 3)]).await;
+    verified.store(log.head().0, Ordering::Relaxed);
+    let told = outbox.counters().annotations;
+    until("the failure", async || outbox.counters().annotations > told).await;
+    let found = read().await;
+    assert_eq!(found.len(), sampled.len(), "in place of the old one");
+    let failed: Vec<_> = found.iter().filter(|one| one.judgement.score.is_none()).collect();
+    assert_eq!(failed.len(), 1, "{found:?}");
+    assert_eq!((&failed[0].target, &failed[0].judgement.label), (&span_id(trace(late), 0).to_string(), &None));
+    assert!(failed[0].judgement.explanation.as_ref().is_some_and(|why| why.contains("missing_field")), "{failed:?}");
+    assert_eq!(failed[0].metadata["emberd"]["error"], json!("missing_field"));
+    let config = config_of(there, "good").await;
+    assert_eq!((&config["type"], &config["optimization_direction"]), (&json!("CONTINUOUS"), &json!("MAXIMIZE")));
     drop((tasks, consumer));
 }
 
@@ -327,6 +358,121 @@ async fn what_phoenix_refuses_is_said_in_the_row(world: &World, there: &There) {
     let row = world.store.evaluation(job).await.unwrap().unwrap();
     assert_eq!((row.status.as_str(), row.phoenix_eval_id), ("completed", format!("local:{job}")));
     assert!(row.error.as_deref().is_some_and(|error| error.contains("phoenix refuses")), "{:?}", row.error);
+    drop(tasks);
+    engine.stop().await;
+}
+
+/// What Phoenix's charts know of a name; null if nothing.
+async fn config_of(there: &There, name: &str) -> Value {
+    let url = format!("http://127.0.0.1:{}/v1/annotation_configs?limit=1000", there.ports.http);
+    let all: Value = serde_json::from_slice(&reqwest::get(url).await.unwrap().bytes().await.unwrap()).unwrap();
+    let found = all["data"].as_array().unwrap().iter().find(|config| config["name"] == name);
+    found.cloned().unwrap_or_default()
+}
+
+/// Somebody has said already what `json_valid` is.
+async fn a_config_of_a_users(there: &There) -> Value {
+    use emberd_phoenix::configs;
+    let values = configs::Values::Categorical(vec![("yes".into(), Some(2.0)), ("no".into(), None)]);
+    let config = configs::Config { name: "json_valid".into(), direction: configs::Direction::Minimize, values };
+    assert!(there.client.make_annotation_config(&config).await.unwrap());
+    config_of(there, "json_valid").await
+}
+
+/// A name that Phoenix knew nothing of has its bounds and its direction; one that somebody described is as it was.
+async fn names_are_described_and_a_users_config_stays(there: &There, own: &Value) {
+    assert_eq!(own["type"], json!("CATEGORICAL"));
+    assert_eq!(config_of(there, "json_valid").await, *own);
+    let made = config_of(there, "exact_match").await;
+    assert_eq!((&made["type"], &made["optimization_direction"]), (&json!("CONTINUOUS"), &json!("MAXIMIZE")), "{made}");
+    assert_eq!((&made["lower_bound"], &made["upper_bound"]), (&json!(0.0), &json!(1.0)));
+}
+
+/// Its dataset in Phoenix: others of that name came before.
+async fn dataset_in(there: &There, dataset: uuid::Uuid) -> Option<emberd_phoenix::datasets::Dataset> {
+    let name = format!("examples ({})", &dataset.simple().to_string()[..8]);
+    there.client.dataset_by_name(&name).await.unwrap()
+}
+
+/// What was pushed by hand, and what a job writes, is one dataset.
+async fn a_job_after_a_push_is_told_in_the_same_dataset(world: &World, there: &There) {
+    let dataset = world.dataset(DatasetType::Custom, &examples(4)).await;
+    let item = emberd_phoenix::datasets::Item { id: "e0".into(), ..Default::default() };
+    let (name, pushed) = there.client.upload_own_dataset(&dataset, "examples", &[item]).await.unwrap();
+    let found = dataset_in(there, dataset).await.unwrap();
+    assert_eq!((&found.name, &found.id, found.example_count), (&name, &pushed.dataset_id, 1));
+    let engine = world.start();
+    let (outbox, tasks) = tell(world, there, &Verified::default(), 4);
+    let job = world.create(&engine.handle, dataset, json!({"evaluators": EVALUATORS})).await;
+    world.over(job).await;
+    until("told", async || outbox.counters().experiments == 1).await;
+    let found = dataset_in(there, dataset).await.unwrap();
+    assert_eq!((&found.id, found.example_count), (&pushed.dataset_id, 4));
+    assert_eq!(there.client.experiments(&found.id).await.unwrap().len(), 1);
+    drop(tasks);
+    engine.stop().await;
+}
+
+/// Somebody deletes the experiment, then its dataset, while it is being told: it is there whole in the end, once, under its new id.
+async fn an_experiment_that_is_deleted_is_made_anew(world: &World, there: &There) {
+    let dataset = world.dataset(DatasetType::Custom, &examples(400)).await;
+    let engine = world.start();
+    let job = world.create(&engine.handle, dataset, json!({"evaluators": EVALUATORS})).await;
+    world.over(job).await;
+    let (outbox, tasks) = tell(world, there, &Verified::default(), 1);
+    let (runs, known) = (std::cell::Cell::new(0), std::cell::RefCell::new(None));
+    let begun = async || {
+        let Some(in_phoenix) = dataset_in(there, dataset).await else { return false };
+        let all = there.client.experiments(&in_phoenix.id).await.unwrap_or_default();
+        let Some(one) = all.into_iter().next() else { return false };
+        runs.set(one.successful_run_count);
+        known.replace(Some((in_phoenix.id, one.id)));
+        (3..390).contains(&runs.get())
+    };
+    until("some runs", begun).await;
+    let first = known.borrow().clone().unwrap();
+    there.client.delete_experiment(&first.1).await.unwrap();
+    // Phoenix on SQLite may give the new one the old one's id; the old one is gone by now, so this is the new one.
+    until("some runs of another", begun).await;
+    there.client.delete_dataset(&first.0).await.unwrap();
+    until("it is told", async || outbox.counters().experiments == 1).await;
+    let in_phoenix = dataset_in(there, dataset).await.unwrap();
+    let all = there.client.experiments(&in_phoenix.id).await.unwrap();
+    let row = world.store.evaluation(job).await.unwrap().unwrap();
+    assert_eq!((all.len(), &all[0].id, all[0].successful_run_count), (1, &row.phoenix_eval_id, 400));
+    assert_eq!((row.error, world.store.outgoing().await.unwrap().pending), (None, 0));
+    drop(tasks);
+    engine.stop().await;
+}
+
+/// An experiment that was told, is told again, and is deleted each time: it ends refused, with the reason, and the row's id is local again.
+async fn one_that_is_deleted_each_time_is_refused(world: &World, there: &There) {
+    let mut body = examples(200);
+    body[3].as_object_mut().unwrap().remove("output");
+    let dataset = world.dataset(DatasetType::Custom, &body).await;
+    let engine = world.start();
+    let (outbox, tasks) = tell(world, there, &Verified::default(), 1);
+    let job = world.create(&engine.handle, dataset, json!({"evaluators": EVALUATORS})).await;
+    world.over(job).await;
+    until("told", async || outbox.counters().experiments == 1).await;
+    let in_phoenix = dataset_in(there, dataset).await.unwrap();
+    let delete_all = async || {
+        for one in there.client.experiments(&in_phoenix.id).await.unwrap_or_default() {
+            let _ = there.client.delete_experiment(&one.id).await;
+        }
+    };
+    delete_all().await;
+    assert!(engine.handle.retry(job, &[]).await.unwrap() > 0);
+    let before = world.store.outgoing().await.unwrap().refused;
+    until("refused", async || {
+        delete_all().await;
+        world.store.outgoing().await.unwrap().refused > before
+    })
+    .await;
+    let row = world.store.evaluation(job).await.unwrap().unwrap();
+    assert_eq!((row.status.as_str(), row.phoenix_eval_id), ("completed", format!("local:{job}")));
+    assert!(row.error.as_deref().is_some_and(|error| error.contains("phoenix refuses")), "{:?}", row.error);
+    assert_eq!(outbox.counters().experiments, 1, "it was told once, and not again");
     drop(tasks);
     engine.stop().await;
 }

@@ -139,6 +139,14 @@ impl Judge {
         &self.description
     }
 
+    /// The labels that may be answered, with what each is worth; none where a number is.
+    pub fn choices(&self) -> Option<&[template::Choice]> {
+        match &self.template.verdicts {
+            Verdicts::Choices(choices) => Some(choices),
+            Verdicts::Scale(_) => None,
+        }
+    }
+
     /// Name, version, template and configuration.
     pub fn identity(&self) -> &Identity {
         &self.identity

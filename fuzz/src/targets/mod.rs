@@ -3,13 +3,16 @@
 mod answer;
 mod config;
 mod cut;
+mod datasets;
 mod door;
 mod journal;
 mod json;
 mod keys;
+mod kit;
 mod log;
 mod mend;
 mod number;
+mod plugin;
 mod prices;
 mod sketch;
 mod trace;
@@ -51,6 +54,16 @@ pub const TARGETS: &[Target] = &[
     Target { name: "grpc_timeout", run: door::grpc_timeout, seeds: door::grpc_timeout_seeds },
     Target { name: "keys", run: keys::keys, seeds: keys::seeds },
     Target { name: "config", run: config::config, seeds: config::seeds },
+    Target { name: "path", run: kit::path, seeds: kit::path_seeds },
+    Target { name: "template", run: kit::template, seeds: kit::template_seeds },
+    Target { name: "verdict", run: kit::verdict, seeds: kit::verdict_seeds },
+    Target { name: "plugin_description", run: plugin::plugin_description, seeds: plugin::description_seeds },
+    Target { name: "plugin_answer", run: plugin::plugin_answer, seeds: plugin::answer_seeds },
+    Target { name: "plugin_request", run: plugin::plugin_request, seeds: plugin::request_seeds },
+    Target { name: "plugin_lines", run: plugin::plugin_lines, seeds: plugin::lines_seeds },
+    Target { name: "dataset_json", run: datasets::dataset_json, seeds: datasets::json_seeds },
+    Target { name: "dataset_jsonl", run: datasets::dataset_jsonl, seeds: datasets::lines_seeds },
+    Target { name: "dataset_csv", run: datasets::dataset_csv, seeds: datasets::csv_seeds },
 ];
 
 /// The first `N` bytes, zeros where there are fewer, and what follows.

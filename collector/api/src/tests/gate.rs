@@ -181,7 +181,7 @@ async fn ports_that_must_not_or_cannot_be_bound() {
     let home = tempfile::tempdir().unwrap();
     let engine = engine(&world.store, home.path());
     let bind = |listen: &str, callers| {
-        let config = Config { listen: listen.parse().unwrap(), callers, cors: Vec::new() };
+        let config = Config { listen: listen.parse().unwrap(), callers, cors: Vec::new(), reader: Default::default() };
         Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())
     };

@@ -137,7 +137,8 @@ impl World {
         store.migrate_up().await.unwrap();
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen, callers, cors: cors.iter().map(|&origin| origin.to_owned()).collect() };
+        let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
+        let config = Config { listen, callers, cors, reader: Default::default() };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let address = api.address();

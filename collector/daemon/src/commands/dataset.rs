@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use emberd_evaluators_datasets::{self as datasets, Type};
 use emberd_phoenix::Client;
-use emberd_phoenix::datasets::{Action, Item};
+use emberd_phoenix::datasets::Item;
 use serde_json::{Value, json};
 
 use super::Where;
@@ -73,7 +73,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Send a dataset to Phoenix, under its name
+    /// Send a dataset to Phoenix, under its name: the one in which evaluations of it are shown
     Push {
         #[command(flatten)]
         place: Where,
@@ -130,7 +130,8 @@ fn tell(row: &Value, json: bool) {
     }
 }
 
-/// Phoenix's dataset of that name becomes what ours is: examples keep their ids, those that are gone leave the new version.
+/// Phoenix's copy of it becomes what ours is: examples keep their ids, those that are gone leave the new version. It is the one that jobs
+/// on this dataset are told in.
 async fn push(remote: &Remote, phoenix: &Client, named: &str) -> anyhow::Result<()> {
     let row = find(remote, named).await?;
     let (id, name) = (text(&row["id"]), text(&row["name"]));
@@ -145,7 +146,7 @@ async fn push(remote: &Remote, phoenix: &Client, named: &str) -> anyhow::Result<
         Item { id: shape.id, input: shape.input, output: shape.output, metadata: shape.metadata }
     };
     let items: Vec<Item> = examples.iter().map(item).collect();
-    let done = phoenix.upload_dataset(Action::Update, name, row["description"].as_str(), &items).await?;
+    let (name, done) = phoenix.upload_own_dataset(&id, name, &items).await?;
     println!("{name}: {} examples in Phoenix, dataset {}, version {}", items.len(), done.dataset_id, done.version_id);
     Ok(())
 }

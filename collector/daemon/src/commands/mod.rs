@@ -63,7 +63,13 @@ enum Command {
     Dataset(dataset::Options),
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
+    /// Read one Parquet file from standard input, in a process that may die of it
+    #[command(name = READ_PARQUET, hide = true)]
+    ReadParquet,
 }
+
+/// The command that emberd gives itself for other people's Parquet.
+pub(crate) const READ_PARQUET: &str = "read-parquet";
 
 /// Where the configuration and the data are.
 #[derive(Args, Clone)]
@@ -91,6 +97,20 @@ impl Where {
     }
 }
 
+impl Cli {
+    /// What is done in a bare process, before there is a runtime with threads of its own: its exit code.
+    pub(crate) fn alone(&self) -> Option<ExitCode> {
+        match self.command {
+            Command::ReadParquet => Some(read_parquet()),
+            _ => None,
+        }
+    }
+}
+
+fn read_parquet() -> ExitCode {
+    ExitCode::from(emberd_evaluators_datasets::apart::child::run())
+}
+
 /// Does what the command line asks.
 pub(crate) async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
@@ -105,6 +125,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
+        Command::ReadParquet => Ok(read_parquet()),
     };
     done.unwrap_or_else(|error| {
         eprintln!("emberd: {error:#}");

@@ -32,13 +32,13 @@ pub(super) async fn read(plugin: String, stream: &'static str, mut pipe: pipe::R
 
 /// Bytes into lines.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     line: Vec<u8>,
     cut: bool,
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(String)) {
+    pub(crate) fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(String)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
             let room = LINE_BYTES_MAX - self.line.len();

@@ -26,7 +26,7 @@ struct Example<'a> {
 }
 
 /// A request as a module reads it.
-pub(super) fn request(request: &pb::EvaluateRequest) -> Result<String, String> {
+pub(crate) fn request(request: &pb::EvaluateRequest) -> Result<String, String> {
     let raw = |text: &'_ str| {
         serde_json::from_str::<&RawValue>(text).map_err(|error| error.to_string()).map(ToOwned::to_owned)
     };
@@ -104,7 +104,7 @@ struct Key {
 }
 
 /// A module's description.
-pub(super) fn description(bytes: &[u8]) -> Result<pb::DescribeResponse, String> {
+pub(crate) fn description(bytes: &[u8]) -> Result<pb::DescribeResponse, String> {
     let told: Described = serde_json::from_slice(bytes).map_err(|error| format!("its description: {error}"))?;
     let evaluators = told.evaluators.into_iter().map(evaluator).collect::<Result<_, _>>()?;
     Ok(pb::DescribeResponse { contract: told.contract, plugin: told.plugin, evaluators })
@@ -185,7 +185,7 @@ struct Error {
 }
 
 /// A module's answer.
-pub(super) fn response(bytes: &[u8]) -> Result<pb::EvaluateResponse, String> {
+pub(crate) fn response(bytes: &[u8]) -> Result<pb::EvaluateResponse, String> {
     let told: Response = serde_json::from_slice(bytes).map_err(|error| format!("its answer: {error}"))?;
     let results = told.results.into_iter().map(judged).collect::<Result<_, _>>()?;
     Ok(pb::EvaluateResponse { results })

@@ -1,6 +1,7 @@
 //! A complete trace through the rules that sample it: a decision of each, with scores and annotations.
 //!
 //! Promise: scores go before the outbox, and both before the decision, so that a crash between leads to the same again and to nothing twice.
+//! A trace that was judged and then fails takes its older scores back, in Phoenix too.
 //! A trace that has not more spans than it was decided with is left as it is; one that has more is decided again under the next epoch.
 
 use std::sync::Arc;
@@ -156,12 +157,7 @@ async fn write(
         return Ok(());
     }
     let annotated = scores.iter().filter_map(|(scored, is_llm)| {
-        let score = scored.outcome.as_ref().ok()?;
-        let judgement = Judgement {
-            label: score.label.clone(),
-            score: score.score.filter(|score| score.is_finite()),
-            explanation: score.explanation.clone(),
-        };
+        let judgement = judgement(scored, epoch)?;
         let body = Annotated {
             level: level.to_owned(),
             id: id.clone(),
@@ -179,6 +175,24 @@ async fn write(
     shared.patiently(&shared.stopping, || shared.store.put_all_outgoing(annotated.clone(), shared.now())).await
 }
 
+/// What Phoenix is told of a score. A failure is none, so nothing is told of it; but when the trace was judged before, an older score may stand
+/// there: in its place comes why there is none now, without a number or a label that a chart could count. Whether one stands there is not
+/// asked: a crash may have come between the tables and the outbox.
+fn judgement(scored: &Scored, epoch: i64) -> Option<Judgement> {
+    match &scored.outcome {
+        Ok(score) => Some(Judgement {
+            label: score.label.clone(),
+            score: score.score.filter(|score| score.is_finite()),
+            explanation: score.explanation.clone(),
+        }),
+        Err(failure) if epoch > 0 => {
+            let explanation = format!("no score of the whole trace: {}: {}", failure.class, failure.message);
+            Some(Judgement { explanation: Some(explanation), ..Judgement::default() })
+        }
+        Err(_) => None,
+    }
+}
+
 fn about(rule: &Ready, whole: &Whole, epoch: i64, scored: &Scored) -> Map<String, Value> {
     let mut about = scored.metadata.as_object().cloned().unwrap_or_default();
     let emberd = json!({
@@ -188,6 +202,7 @@ fn about(rule: &Ready, whole: &Whole, epoch: i64, scored: &Scored) -> Map<String
         "epoch": epoch,
         "spans": whole.spans,
         "trace_id": whole.trace.to_string(),
+        "error": scored.outcome.as_ref().err().map(|failure| failure.class.as_str()),
     });
     about.insert("emberd".to_owned(), emberd);
     about

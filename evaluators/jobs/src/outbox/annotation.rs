@@ -74,6 +74,9 @@ impl Inner {
         if ready.is_empty() {
             return Ok(());
         }
+        for (row, annotation) in &ready {
+            self.describe_of_rule(&row.key, &annotation.name).await;
+        }
         let annotations: Vec<Annotation> = ready.iter().map(|(_, annotation)| annotation.clone()).collect();
         match self.client.annotate(&annotations).await.map_err(Trouble::from) {
             Ok(done) => {

@@ -2,14 +2,16 @@
 //!
 //! Promise: cut off anywhere, it goes on where Phoenix's own lists say that something is missing; the experiment is found again by
 //! `emberd_job` in its metadata. Phoenix's id goes into the evaluation's row when all is there.
-//! A dataset of that name which is not ours is left alone: ours then has a few digits of its id behind the name.
+//! One that is deleted in Phoenix meanwhile, alone or with its dataset, is made anew, as often as strange answers are borne; then it is refused
+//! with the reason, and the evaluation's row has no id of what is gone.
+//! Which of Phoenix's datasets is ours: `emberd_phoenix::own`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use emberd_evaluators_kit::{Example, Kind};
 use emberd_model::UnixNanos;
-use emberd_phoenix::datasets::{Action, Item};
+use emberd_phoenix::datasets::Item;
 use emberd_phoenix::experiments::{Annotator, Evaluation, Experiment, Judgement, New, Run};
 use emberd_store::Store;
 use emberd_store::jobs::{DatasetType, Job, Outgoing, Phase, ResultFilter, RunTarget, StoredResult, Viewer};
@@ -129,7 +131,13 @@ impl Inner {
             tracing::debug!(?trouble, "phoenix is away");
             return self.later(row, self.config.backoff).await;
         }
-        if let Ok(job) = row.key.parse() {
+        if let Ok(job) = row.key.parse::<Uuid>() {
+            if let Some(evaluation) = self.store.evaluation(job).await?
+                && made == Some(evaluation.phoenix_eval_id.as_str())
+            {
+                let local = format!("local:{job}");
+                self.store.set_phoenix_eval_id(job, &evaluation.phoenix_eval_id, &local, self.clock.now()).await?;
+            }
             let note = format!("phoenix refuses the experiment: {why}");
             self.store.note_evaluation(job, &note, self.clock.now()).await?;
         }
@@ -149,6 +157,7 @@ impl Inner {
         }
         let plan = Plan::read(&job.plan).map_err(Trouble::Refused)?;
         let kind = DatasetType::parse(&body.kind).unwrap_or(DatasetType::Custom);
+        self.describe(&plan.evaluators).await;
         let (dataset, version) = self.dataset(&body, kind).await?;
         let there = self.find(&body, &dataset, &version, &evaluation, &plan).await?;
         *made = Some(there.experiment.id.clone());
@@ -173,15 +182,7 @@ impl Inner {
             from = last.target.nr + 1;
             items.extend(page.iter().map(|one| item(kind, &one.target)));
         }
-        let ours = format!("From emberd's dataset {}.", body.dataset);
-        let mut name = body.name.clone();
-        if let Some(known) = self.client.dataset_by_name(&name).await?
-            && known.description.as_deref() != Some(&ours)
-        {
-            let id = body.dataset.simple().to_string();
-            name = format!("{name} ({})", &id[..8]);
-        }
-        let done = self.client.upload_dataset(Action::Update, &name, Some(&ours), &items).await?;
+        let (_, done) = self.client.upload_own_dataset(&body.dataset, &body.name, &items).await?;
         Ok((done.dataset_id, done.version_id))
     }
 

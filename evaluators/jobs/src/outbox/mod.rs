@@ -4,15 +4,17 @@
 //! changes nothing. What Phoenix refuses for good stays in the outbox with the reason, an experiment's also in its evaluation's `error`;
 //! a refused experiment is taken out of Phoenix again, so that none is half there. Many emberds may tell: a row is one's for its lease.
 //! Shape:    [`Outbox::run`] takes what is due. `annotation`: batches of up to a hundred. `experiment`: one at a time, in steps that
-//! Phoenix's own lists of what is missing make resumable. `examples`: a job's targets as Phoenix's examples.
+//! Phoenix's own lists of what is missing make resumable. `examples`: a job's targets as Phoenix's examples. `described`: what charts need to
+//! know of a score's name.
 //! Not here: what is put into the outbox and when (`close`, `live`), rows and leases (store), Phoenix's wire (`emberd-phoenix`).
 //! Kept by:  `tests/outbox.rs`, against the real Phoenix, killed midway.
 
 mod annotation;
+mod described;
 mod examples;
 mod experiment;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +109,8 @@ struct Inner {
     counters: Mutex<Counters>,
     /// Tries by kind, key and version, since this emberd began.
     strikes: Mutex<HashMap<(String, String, i64), u32>>,
+    /// Scores' names of which Phoenix has a config, since this emberd began.
+    described: Mutex<HashSet<String>>,
 }
 
 /// Why something was not told.
@@ -156,8 +160,8 @@ impl Outbox {
         verified: Arc<dyn Verified>,
         config: Config,
     ) -> Self {
-        let (counters, strikes) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { store, clock, client, verified, config, counters, strikes }))
+        let (counters, strikes, described) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { store, clock, client, verified, config, counters, strikes, described }))
     }
 
     /// What was told since it began.
