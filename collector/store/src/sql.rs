@@ -133,6 +133,10 @@ impl Line {
         }
     }
 
+    pub(crate) fn maybe_id(&self, at: usize) -> Result<Option<Uuid>, Fault> {
+        if matches!(self.0.get(at), Some(Cell::Null)) { Ok(None) } else { self.id(at).map(Some) }
+    }
+
     pub(crate) fn id(&self, at: usize) -> Result<Uuid, Fault> {
         match self.0.get(at) {
             Some(Cell::Id(value)) => Ok(*value),
@@ -178,6 +182,9 @@ pub(crate) trait Sql: Send {
     /// Runs a statement over `rows`, which stand in it as `{rows}`: a table `r` with these columns, whose types are those of the first
     /// row's values. PostgreSQL takes them all at once, SQLite one after the other. Gives the rows that it returns.
     fn each(&mut self, sql: &str, columns: &[&str], rows: &[Vec<Bind<'_>>]) -> impl Answer<Vec<Line>>;
+
+    /// Goes on with this user's rights, as the policies say them; none: with emberd's own again.
+    fn act_for(&mut self, user: Option<Uuid>) -> impl Answer<()>;
 
     /// Which one it is, where the statements differ.
     fn is_sqlite(&self) -> bool;

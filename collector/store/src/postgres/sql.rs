@@ -4,12 +4,12 @@ use serde_json::value::RawValue;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Column as _, Postgres as Pg, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, Postgres as Pg, Row as _, TypeInfo as _, ValueRef as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Postgres;
 use super::fault::fault;
+use super::{Postgres, rights};
 use super::tx::PgTx;
 use crate::Moment;
 use crate::fault::Fault;
@@ -99,6 +99,21 @@ impl Sql for PgTx<'_> {
         query.fetch_all(&mut *self.tx).await.map_err(fault)?.iter().map(line).collect()
     }
 
+    async fn act_for(&mut self, user: Option<Uuid>) -> Result<(), Fault> {
+        let sql = match user {
+            None => AssertSqlSafe(rights::RESET.to_owned()),
+            Some(user) => {
+                let may: bool = sqlx::query_scalar(rights::MAY).fetch_one(&mut *self.tx).await.map_err(fault)?;
+                if !may {
+                    return Ok(());
+                }
+                AssertSqlSafe(rights::take(user))
+            }
+        };
+        self.tx.execute(sqlx::raw_sql(sql)).await.map_err(fault)?;
+        Ok(())
+    }
+
     fn is_sqlite(&self) -> bool {
         false
     }
@@ -107,7 +122,7 @@ impl Sql for PgTx<'_> {
 impl Postgres {
     /// Reads.
     pub(crate) async fn lines(&self, sql: &str, binds: &[Bind<'_>]) -> Result<Vec<Line>, Fault> {
-        ask(sql, binds).fetch_all(&self.pool).await.map_err(fault)?.iter().map(line).collect()
+        ask(sql, binds).fetch_all(self.reading().await?.connection()).await.map_err(fault)?.iter().map(line).collect()
     }
 }
 

@@ -11,6 +11,7 @@ mod jobs_beside;
 mod jobs_random;
 mod ledger;
 mod oracle;
+mod people;
 mod prompts;
 mod publishing;
 mod reads;
