@@ -63,6 +63,20 @@ impl Store {
         Ok(found.first().map(read).transpose()?)
     }
 
+    /// The first thousand profiles by address, and whether each has a password.
+    pub async fn people(&self) -> Result<Vec<(Profile, bool)>, Error> {
+        let sql = format!("{} ORDER BY p.email, p.id LIMIT 1000", self.profiles());
+        let with = "SELECT profile FROM emberd.passwords";
+        let keyed: Vec<Uuid> = self.lines(with, &[]).await?.iter().map(|line| line.id(0)).collect::<Result<_, Fault>>()?;
+        let lines = self.lines(&sql, &[]).await?;
+        let one = |line: &Line| {
+            let profile = read(line)?;
+            let has_password = keyed.contains(&profile.id);
+            Ok((profile, has_password))
+        };
+        Ok(lines.iter().map(one).collect::<Result<_, Fault>>()?)
+    }
+
     /// Makes a profile, where the table is emberd's and neither id nor address is taken; false where it made none.
     pub async fn make_profile(&self, profile: Profile) -> Result<bool, Error> {
         Ok(self.run(MakeProfile(profile)).await?)
