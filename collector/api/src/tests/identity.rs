@@ -91,7 +91,11 @@ async fn of_adas(world: &World) -> Adas {
     let dataset = made(ask(world, &ada(), "POST", "/api/datasets", &dataset).await);
     let template = json!({
         "name": "canary-template",
-        "config": { "prompt": "Is {{input}} canary-prompt?", "labels": [{ "label": "yes", "score": 1 }, { "label": "no", "score": 0 }] },
+        "config": {
+            "direction": "maximize",
+            "choices": [{ "label": "yes", "score": 1.0 }, { "label": "no", "score": 0.0 }],
+            "messages": [{ "role": "user", "content": "Is {{input}} canary-prompt?" }],
+        },
     });
     let template = ask(world, &ada(), "POST", "/api/evaluation-templates", &template).await;
     assert_eq!(template.status, StatusCode::CREATED, "{}", template.text);
@@ -103,9 +107,11 @@ async fn of_adas(world: &World) -> Adas {
 async fn nobody_passes_who_may_not(kind: Kind) {
     let world = World::with(kind, identity(), &[]).await;
     let adas = of_adas(&world).await;
-    let narrow = |permission: Permission| {
+    // A token for each route: one of them ends the token that it is shown.
+    let bobs = |operation: &str, permissions: Permissions| {
         let mut user = user(BOB, "bob", "member");
-        user.permissions = Permissions::of(&[permission]);
+        user.permissions = permissions;
+        user.department = Some(operation.to_owned());
         bearer(&user)
     };
     let mut asked = 0;
@@ -126,12 +132,12 @@ async fn nobody_passes_who_may_not(kind: Kind) {
         assert_eq!(nobody.status, StatusCode::UNAUTHORIZED, "{operation}");
         assert_eq!(nobody.text, r#"{"error":"a token is needed"}"#, "{operation}");
         for granted in Permission::ALL {
-            let token = narrow(granted);
+            let token = bobs(operation, Permissions::of(&[granted]));
             let answer = ask(&world, &token, method, &path, &json!({})).await;
             let allows = Permissions::of_role(false).and(Permissions::of(&[granted])).allow(permission);
             assert_eq!(allows, answer.status != StatusCode::FORBIDDEN || !is_gates(&answer), "{operation} {granted:?}: {}", answer.text);
         }
-        let bobs = ask(&world, &bob(), method, &path, &json!({})).await;
+        let bobs = ask(&world, &bobs(operation, Permissions::of_role(false)), method, &path, &json!({})).await;
         assert!(!bobs.text.contains("canary"), "{operation}: {}", bobs.text);
         if permission == Permission::Administer {
             assert_eq!(bobs.status, StatusCode::FORBIDDEN, "{operation}");
