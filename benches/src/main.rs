@@ -1,6 +1,6 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | intake | growth | endure | all
+//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | all
 //!
 //! `intake`, `growth` and `endure` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
@@ -10,7 +10,9 @@ mod endure;
 mod fold;
 mod growth;
 mod intake;
+mod jobs;
 mod load;
+mod meter;
 mod payload;
 mod peers;
 mod recorder;
@@ -38,6 +40,8 @@ enum Bench {
     Fold,
     /// The recorder's transaction on SQLite and PostgreSQL, beside plain inserts of the same rows
     Recorder(recorder::Options),
+    /// Evaluation jobs of built-ins on SQLite and PostgreSQL, beside the bare functions and plain inserts of the same results
+    Jobs(jobs::Options),
     /// The real binary under load, beside a bare server that discards, and peers where EMBERD_PEERS names a folder of them
     Intake(intake::Options),
     /// How the cost grows: connections, spans a request, bytes a span, size of the log, prompts, pace
@@ -62,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Walk => walk::run(),
         Bench::Fold => fold::run(),
         Bench::Recorder(options) => recorder::run(&options)?,
+        Bench::Jobs(options) => jobs::run(&options)?,
         Bench::Intake(options) => intake::run(&options)?,
         Bench::Growth(options) => growth::run(&options)?,
         Bench::Endure(options) => endure::run(&options)?,
@@ -69,6 +74,7 @@ fn main() -> anyhow::Result<()> {
             walk::run();
             fold::run();
             recorder::run(&recorder::Options::default())?;
+            jobs::run(&jobs::Options::default())?;
             intake::run(&options)?;
             growth::run(&growth::Options::default())?;
             endure::run(&endure::Options::default())?;

@@ -5,8 +5,7 @@
 //! and the cursor, and keep the indexes that readers want. `--rows` puts so many rows there beforehand.
 
 pub(crate) mod bulk;
-mod meter;
-mod plain;
+pub(crate) mod plain;
 
 use std::sync::Arc;
 
@@ -19,8 +18,8 @@ use emberd_model::trace::fold;
 use emberd_model::{Offset, UnixNanos};
 use emberd_store::{Config, Recording, Store, Writer};
 
+use crate::meter::{Meter, Spent};
 use crate::{payload, table};
-use meter::{Meter, Spent};
 
 /// What is measured.
 #[derive(Args, Clone, Debug)]
@@ -84,7 +83,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     let head = ["", "traces/s", "spans/s", "wall µs", "CPU here µs", "CPU server µs", "kB written"];
     table::print(&title, &head, &lines.iter().map(|(name, spent)| line(name, spent)).collect::<Vec<_>>());
-    let each = ours.cpu.as_secs_f64() * 1e6 / ours.traces as f64;
+    let each = ours.cpu.as_secs_f64() * 1e6 / ours.items as f64;
     println!(
         "All but the first columns per trace. Of the recorder's CPU here, {each:.1} µs a trace are the rows and states themselves, measured alone; the rest is for the database.\n"
     );
@@ -92,7 +91,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn line(name: &str, spent: &Spent) -> Vec<String> {
-    let traces = spent.traces as f64;
+    let traces = spent.items as f64;
     let rate = traces / spent.wall.as_secs_f64();
     let micros = |time: std::time::Duration| format!("{:.1}", time.as_secs_f64() * 1e6 / traces);
     vec![

@@ -35,9 +35,12 @@ CREATE TABLE emberd.job_targets (
     UNIQUE (job, target)
 );
 
+-- A row is a range of targets, nr to upto, through one step: taken, held and ended together. Ranges of a step do not overlap: they are made
+-- with their targets, and parted only by who holds them.
 CREATE TABLE emberd.job_items (
     job uuid NOT NULL REFERENCES emberd.jobs (id) ON DELETE CASCADE,
     nr bigint NOT NULL,
+    upto bigint NOT NULL,
     -- 0: the prompt run by a model; n: the plan's n-th evaluator
     step bigint NOT NULL,
     state text NOT NULL CHECK (state IN ('blocked', 'waiting', 'leased', 'done', 'failed', 'cancelled')),
@@ -46,7 +49,8 @@ CREATE TABLE emberd.job_items (
     owner text,
     lease_until bigint NOT NULL DEFAULT 0,
     fence bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (job, nr, step)
+    PRIMARY KEY (job, nr, step),
+    CHECK (upto = nr OR (upto > nr AND state NOT IN ('blocked', 'failed')))
 );
 CREATE INDEX job_items_waiting ON emberd.job_items (job, step, due_at, nr) WHERE state = 'waiting';
 CREATE INDEX job_items_leased ON emberd.job_items (job, step, lease_until, nr) WHERE state = 'leased';

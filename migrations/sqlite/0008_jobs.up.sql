@@ -35,9 +35,12 @@ CREATE TABLE emberd_job_targets (
     UNIQUE (job, target)
 ) STRICT, WITHOUT ROWID;
 
+-- A row is a range of targets, nr to upto, through one step: taken, held and ended together. Ranges of a step do not overlap: they are made
+-- with their targets, and parted only by who holds them.
 CREATE TABLE emberd_job_items (
     job TEXT NOT NULL REFERENCES emberd_jobs (id) ON DELETE CASCADE,
     nr INTEGER NOT NULL,
+    upto INTEGER NOT NULL,
     -- 0: the prompt run by a model; n: the plan's n-th evaluator
     step INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('blocked', 'waiting', 'leased', 'done', 'failed', 'cancelled')),
@@ -46,7 +49,8 @@ CREATE TABLE emberd_job_items (
     owner TEXT,
     lease_until INTEGER NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (job, nr, step)
+    PRIMARY KEY (job, nr, step),
+    CHECK (upto = nr OR (upto > nr AND state NOT IN ('blocked', 'failed')))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX emberd_job_items_waiting ON emberd_job_items (job, step, due_at, nr) WHERE state = 'waiting';
 CREATE INDEX emberd_job_items_leased ON emberd_job_items (job, step, lease_until, nr) WHERE state = 'leased';

@@ -3,7 +3,7 @@
 use emberd_model::row::Row;
 use sqlx::{Connection, PgConnection};
 
-use super::meter::{Meter, Spent};
+use crate::meter::{Meter, Spent};
 
 const COLUMNS: &str = "id TEXT, prompt_id TEXT, trace TEXT UNIQUE, session TEXT, ms INTEGER, tokens TEXT, model TEXT, status TEXT, \
      metadata TEXT, at BIGINT";
@@ -88,16 +88,16 @@ pub(super) async fn postgres(server: &str, rows: &[Vec<Row>], together: usize) -
 }
 
 /// A database of its own on a server.
-pub(super) struct Database {
+pub(crate) struct Database {
     admin: PgConnection,
     name: String,
-    pub(super) url: String,
+    pub(crate) url: String,
     /// The server's first process.
-    pub(super) postmaster: u32,
+    pub(crate) postmaster: u32,
 }
 
 impl Database {
-    pub(super) async fn create(server: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn create(server: &str) -> anyhow::Result<Self> {
         let name = format!("bench_{}", uuid::Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(server).await?;
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await?;
@@ -108,7 +108,7 @@ impl Database {
         Ok(Self { admin, name, url, postmaster: parent.unwrap_or(0) })
     }
 
-    pub(super) async fn drop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn drop(mut self) -> anyhow::Result<()> {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&mut self.admin).await?;
         Ok(())

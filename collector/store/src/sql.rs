@@ -49,6 +49,7 @@ bind_from! {
     &'a String => value Self::Text(Some(without_nul(value))),
     String => value Self::Text(Some(Cow::Owned(without_nul(&value).into_owned()))),
     Option<String> => value Self::Text(value.map(|text| Cow::Owned(without_nul(&text).into_owned()))),
+    Cow<'a, str> => value Self::Text(Some(value)),
     &'a [u8] => value Self::Blob(value),
     Uuid => value Self::Id(Some(value)),
     Option<Uuid> => value Self::Id(value),
@@ -126,6 +127,14 @@ impl Line {
         self.maybe_text(at)?.map_or_else(|| self.odd(at), Ok)
     }
 
+    /// Takes a text out of the row.
+    pub(crate) fn take_text(&mut self, at: usize) -> Result<String, Fault> {
+        match self.0.get_mut(at) {
+            Some(Cell::Text(value)) => Ok(std::mem::take(value)),
+            _ => self.odd(at),
+        }
+    }
+
     pub(crate) fn blob(&self, at: usize) -> Result<&[u8], Fault> {
         match self.0.get(at) {
             Some(Cell::Blob(value)) => Ok(value),
@@ -185,6 +194,11 @@ pub(crate) trait Sql: Send {
 
     /// Goes on with this user's rights, as the policies say them; none: with emberd's own again.
     fn act_for(&mut self, user: Option<Uuid>) -> impl Answer<()>;
+
+    /// Inserts rows into `into` (a table with its columns); `values` are made of a row's, which are `$1` and on. `rest` is what follows, such
+    /// as `ON CONFLICT DO NOTHING`. Gives how many were written. Of single rows of values SQLite makes no copy of the pages they go to, as it
+    /// does for [`each`](Self::each) in case a later row of the same statement fails.
+    fn insert(&mut self, into: &str, values: &str, rest: &str, rows: &[Vec<Bind<'_>>]) -> impl Answer<u64>;
 
     /// Which one it is, where the statements differ.
     fn is_sqlite(&self) -> bool;

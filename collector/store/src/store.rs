@@ -264,6 +264,11 @@ impl Store {
         either!(self, backend => backend.lines(sql, binds).await)
     }
 
+    /// Reads many rows with a statement of both databases.
+    pub(crate) async fn bulk(&self, sql: &str, binds: Vec<Bind<'static>>) -> Result<Vec<Line>, Fault> {
+        either!(self, backend => backend.bulk(sql, binds).await)
+    }
+
     pub(crate) async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
         match &*self.backend {
             Backend::Sqlite(sqlite) => sqlite.run(work).await,

@@ -35,6 +35,14 @@ pub(crate) fn json(text: String) -> String {
     serde_json::to_string(&clean_object(&object)).unwrap_or_else(|_| "{}".to_owned())
 }
 
+/// The JSON text without NUL in any key or text, however deep.
+pub(crate) fn json_text(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\u0000") {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(serde_json::from_str(text).map_or_else(|_| "null".to_owned(), |value| clean(&value).to_string()))
+}
+
 /// The value as JSON text without NUL in any key or text, however deep.
 pub(crate) fn json_value(value: &Value) -> String {
     let text = value.to_string();

@@ -8,7 +8,7 @@ use emberd_evaluators_kit::stats::Tally;
 use emberd_evaluators_kit::stats::summary::percentiles;
 use emberd_evaluators_kit::{Class, Score};
 use emberd_store::Error;
-use emberd_store::jobs::{Closed, HeldJob, Job, Outcome, Phase, ResultFilter, StoredResult};
+use emberd_store::jobs::{Closed, HeldJob, Job, Outcome, Phase, Tallied};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::{outbox, price};
 
 /// Of the intervals.
 const LEVEL: f64 = 0.95;
-const PAGE: u32 = 10_000;
+const STRETCH: u32 = 10_000;
 
 /// Closes jobs until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
@@ -62,12 +62,13 @@ async fn close(shared: &Shared, held: &HeldJob) -> Result<(), Error> {
         }
     };
     let mut sums = Sums::new(&plan);
-    let mut cursor: Option<String> = None;
+    let mut last: Option<Tallied> = None;
     loop {
-        let page = shared.store.results(job, &ResultFilter::default(), cursor.as_deref(), PAGE).await?;
-        page.data.iter().for_each(|result| sums.add(result));
-        cursor = page.next_cursor;
-        if cursor.is_none() {
+        let stretch = shared.store.tally(job, last.as_ref(), STRETCH).await?;
+        stretch.iter().for_each(|result| sums.add(result));
+        let is_last = stretch.len() < STRETCH as usize;
+        last = stretch.into_iter().next_back();
+        if is_last {
             break;
         }
         if !shared.store.extend_job(job, held.fence, shared.config.lease, shared.now()).await? {
@@ -118,36 +119,35 @@ impl Sums {
         Self { tallies, runs, evaluations, errors, messages, scored: 0, cached: 0, examples: 0 }
     }
 
-    fn add(&mut self, result: &StoredResult) {
-        let scored = &result.scored;
+    fn add(&mut self, result: &Tallied) {
         self.examples = self.examples.max(result.nr + 1);
-        self.cached += u64::from(scored.cached);
-        if let Err(failure) = &scored.outcome {
+        self.cached += u64::from(result.cached);
+        if let Err(failure) = &result.outcome {
             *self.errors.entry(failure.class.clone()).or_default() += 1;
             if !self.messages.contains_key(&failure.class) {
                 self.messages.insert(failure.class.clone(), failure.message.clone());
             }
         }
-        let millis = scored.latency.as_micros() as f64 / 1e3;
+        let millis = result.latency.as_micros() as f64 / 1e3;
         if result.step == 0 {
-            if scored.outcome.is_ok() {
+            if result.outcome.is_ok() {
                 self.runs.push(millis);
             }
             return;
         }
-        if scored.outcome.is_ok() {
+        if result.outcome.is_ok() {
             self.scored += 1;
             self.evaluations.push(millis);
         }
-        let unplanned = || Tally::new(Range { min: None, max: None }, kit_direction(scored.direction));
-        let tally = self.tallies.entry((result.step, scored.name.clone())).or_insert_with(unplanned);
-        match &scored.outcome {
+        let unplanned = || Tally::new(Range { min: None, max: None }, kit_direction(result.direction));
+        let tally = self.tallies.entry((result.step, result.name.clone())).or_insert_with(unplanned);
+        match &result.outcome {
             Ok(score) => tally.score(&Score {
                 name: "".into(),
                 value: score.score,
                 label: score.label.clone().map(Into::into),
                 explanation: None,
-                direction: kit_direction(scored.direction),
+                direction: kit_direction(result.direction),
                 metadata: Map::new(),
             }),
             // The classes of the store's own (no_output, not_a_number) are counted by name above.

@@ -11,7 +11,7 @@
 //! recorded and no model runs the prompt, what the dataset holds as the answer is judged as it stands: output is then the reference too.
 
 use emberd_evaluators_kit::Example;
-use emberd_store::jobs::{DatasetType, Target};
+use emberd_store::jobs::{DatasetType, NewTarget};
 use emberd_store::library::Trace;
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 const ID_BYTES_MAX: usize = 256;
 
 /// An example of a dataset, with its id: its own, or its place.
-pub(crate) fn of_dataset(kind: DatasetType, nr: i64, body: Value, is_run: bool) -> Target {
+pub(crate) fn of_dataset(kind: DatasetType, nr: i64, body: Value, is_run: bool) -> NewTarget {
     let Value::Object(mut body) = body else {
         // Bare values are inputs.
         let example = Example { input: body, ..Example::default() };
@@ -52,7 +52,7 @@ pub(crate) fn of_dataset(kind: DatasetType, nr: i64, body: Value, is_run: bool) 
 }
 
 /// A row of a trace: what a person put in and got out, and all that the row knows beside.
-pub(crate) fn of_trace(nr: i64, row: &Trace) -> Target {
+pub(crate) fn of_trace(nr: i64, row: &Trace) -> NewTarget {
     let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
     let mut metadata = parse(row.metadata.get());
     let tokens = parse(row.tokens_used.get());
@@ -73,13 +73,14 @@ pub(crate) fn of_trace(nr: i64, row: &Trace) -> Target {
     target(nr, row.phoenix_trace_id.clone(), &example)
 }
 
-fn target(nr: i64, target: String, example: &Example) -> Target {
-    Target { nr, target, body: serde_json::to_value(example).unwrap_or(Value::Null) }
+fn target(nr: i64, target: String, example: &Example) -> NewTarget {
+    NewTarget { nr, target, body: serde_json::to_string(example).unwrap_or_else(|_| "null".to_owned()) }
 }
 
 /// What the evaluators of a target see: its body, with what the run step gave.
-pub(crate) fn seen(body: Value, output: Option<Value>) -> Example {
-    let mut example: Example = serde_json::from_value(body).unwrap_or_default();
+pub(crate) fn seen(body: &str, output: Option<&str>) -> Example {
+    let mut example: Example = serde_json::from_str(body).unwrap_or_default();
+    let output = output.and_then(|output| serde_json::from_str(output).ok());
     if let Some(Value::Object(mut run)) = output {
         example.output = run.remove("output").unwrap_or(Value::Null);
         if let Some(Value::Object(metadata)) = run.remove("metadata") {
@@ -95,7 +96,7 @@ mod tests {
 
     fn example(kind: DatasetType, body: Value, is_run: bool) -> (String, Example) {
         let target = of_dataset(kind, 7, body, is_run);
-        (target.target, seen(target.body, None))
+        (target.target, seen(&target.body, None))
     }
 
     #[test]
@@ -113,8 +114,8 @@ mod tests {
     fn a_run_stands_in_place_of_what_was_recorded() {
         let target =
             of_dataset(DatasetType::Custom, 0, json!({"input": "i", "output": "old", "metadata": {"k": 1}}), true);
-        let run = json!({"output": "new", "metadata": {"latency_ms": 5}});
-        let seen = seen(target.body, Some(run));
+        let run = json!({"output": "new", "metadata": {"latency_ms": 5}}).to_string();
+        let seen = seen(&target.body, Some(&run));
         assert_eq!(
             (&seen.output, &seen.metadata["k"], &seen.metadata["latency_ms"]),
             (&json!("new"), &json!(1), &json!(5))

@@ -1,7 +1,7 @@
 //! Writes the targets of new jobs: chunk by chunk, from where the last one ended.
 
 use emberd_model::row::Status;
-use emberd_store::jobs::{Closed, HeldJob, Outcome, Phase, Step, Target, Viewer};
+use emberd_store::jobs::{Closed, HeldJob, NewTarget, Outcome, Phase, Step, Viewer};
 use emberd_store::library::TraceFilter;
 use emberd_store::{Error, Moment};
 use tokio_util::sync::CancellationToken;
@@ -10,13 +10,19 @@ use uuid::Uuid;
 use crate::engine::Shared;
 use crate::examples::{of_dataset, of_trace};
 use crate::held::{self, Stage};
-use crate::plan::Plan;
+use crate::plan::{By, Plan};
 use crate::request::{Source, Traces};
 
-/// Examples in a chunk: begun with few, then as many as are of this size together.
-const CHUNK_FIRST: u32 = 1_000;
-const CHUNK_MAX: u32 = 10_000;
-const CHUNK_BYTES: usize = 8 << 20;
+/// Examples that are read at a time: begun with few, then as many as are of this size together, for the database goes through the whole
+/// dataset for each stretch.
+const STRETCH_FIRST: u32 = 1_000;
+const STRETCH_MAX: u32 = 100_000;
+const STRETCH_BYTES: usize = 16 << 20;
+/// Targets that are written at a time: others wait for the writer meanwhile.
+const CHUNK: usize = 5_000;
+/// Targets that a function takes at a time: so many that taking and ending them costs next to nothing, so few that several emberds share
+/// a job of some thousands.
+pub(crate) const CODE_WIDTH: u32 = 1_000;
 
 /// Prepares jobs until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
@@ -47,7 +53,7 @@ async fn prepare(shared: &Shared, held: &HeldJob, stop: &CancellationToken) -> R
         Ok(plan) => plan,
         Err(why) => return fail(shared, held, why).await,
     };
-    let steps: Vec<Step> = plan.steps().map(|step| Step { step, blocked: plan.run.is_some() && step > 0 }).collect();
+    let steps: Vec<Step> = plan.steps().map(|step| planned(&plan, step)).collect();
     let targets = match &plan.source {
         Source::Dataset { id } => dataset(shared, held, *id, plan.run.is_some(), &steps, stop).await?,
         Source::Traces(traces) => self::traces(shared, held, plan.prompt, traces, &steps, stop).await?,
@@ -63,6 +69,13 @@ async fn prepare(shared: &Shared, held: &HeldJob, stop: &CancellationToken) -> R
         // Another's by now, or emberd stops: who prepares it next goes on from here.
         Written::Left => Ok(()),
     }
+}
+
+/// A step's items: functions that wait for nothing take many targets at a time, all else one by one.
+fn planned(plan: &Plan, step: i64) -> Step {
+    let blocked = plan.run.is_some() && step > 0;
+    let is_code = plan.evaluator(step).is_some_and(|planned| planned.by == By::Code);
+    Step { step, blocked, width: if is_code && !blocked { CODE_WIDTH } else { 1 } }
 }
 
 enum Written {
@@ -81,7 +94,7 @@ async fn fail(shared: &Shared, held: &HeldJob, why: String) -> Result<(), Error>
 }
 
 /// Writes a chunk; false: the job is another's by now.
-async fn put(shared: &Shared, held: &HeldJob, targets: Vec<Target>, steps: &[Step]) -> Result<bool, Error> {
+async fn put(shared: &Shared, held: &HeldJob, targets: Vec<NewTarget>, steps: &[Step]) -> Result<bool, Error> {
     let (job, fence) = (held.job.id, held.fence);
     let put = shared.store.put_targets(job, fence, targets, steps.to_vec()).await?;
     Ok(put.is_some() && shared.store.extend_job(job, fence, shared.config.lease, shared.now()).await?)
@@ -100,29 +113,28 @@ async fn dataset(
     let Some(dataset) = shared.store.dataset(viewer, id).await? else {
         return Ok(Written::Gone("the dataset is gone".to_owned()));
     };
-    let (mut from, mut limit) = (held.next_nr, CHUNK_FIRST);
+    let (mut from, mut limit) = (held.next_nr, STRETCH_FIRST);
     loop {
-        let examples = shared.store.examples(viewer, id, from, limit).await?;
-        if examples.is_empty() {
+        let examples = shared.store.example_texts(viewer, id, from, limit).await?;
+        let (count, bytes) = (examples.len(), examples.iter().map(|(_, text)| text.len()).sum::<usize>());
+        for chunk in examples.chunks(CHUNK) {
+            if stop.is_cancelled() {
+                return Ok(Written::Left);
+            }
+            let target = |(nr, text): &(i64, String)| {
+                let body = serde_json::from_str(text).unwrap_or_default();
+                of_dataset(dataset.kind, *nr, body, is_run)
+            };
+            if !put(shared, held, chunk.iter().map(target).collect(), steps).await? {
+                return Ok(Written::Left);
+            }
+        }
+        from = examples.last().map_or(from, |(last, _)| last + 1);
+        if (count as u64) < u64::from(limit) {
             return Ok(Written::All(from));
         }
-        if stop.is_cancelled() {
-            return Ok(Written::Left);
-        }
-        let count = examples.len();
-        let bytes: usize =
-            examples.iter().step_by(count.div_ceil(16)).map(|example| example.body.to_string().len()).sum();
-        let one = (bytes / count.min(16)).max(1);
-        let is_last = (count as u64) < u64::from(limit);
-        from = examples.last().map_or(from, |last| last.nr + 1);
-        let targets = examples.into_iter().map(|example| of_dataset(dataset.kind, example.nr, example.body, is_run));
-        if !put(shared, held, targets.collect(), steps).await? {
-            return Ok(Written::Left);
-        }
-        if is_last {
-            return Ok(Written::All(from));
-        }
-        limit = u32::try_from(CHUNK_BYTES / one).unwrap_or(CHUNK_MAX).clamp(1, CHUNK_MAX);
+        let fit = count * STRETCH_BYTES / bytes.max(1);
+        limit = u32::try_from(fit).unwrap_or(STRETCH_MAX).clamp(1, STRETCH_MAX);
     }
 }
 
@@ -157,7 +169,7 @@ async fn traces(
             return Ok(Written::Left);
         }
         let page = shared.store.traces(&filter, cursor.as_deref(), 500).await?;
-        let targets: Vec<Target> =
+        let targets: Vec<NewTarget> =
             page.data.iter().take((limit - nr).max(0) as usize).zip(nr..).map(|(row, nr)| of_trace(nr, row)).collect();
         nr += targets.len() as i64;
         if !targets.is_empty() && !put(shared, held, targets, steps).await? {

@@ -2,7 +2,7 @@
 
 use emberd_evaluators_kit::Example;
 use emberd_store::Error;
-use emberd_store::jobs::{Money, Target, Viewer};
+use emberd_store::jobs::{Money, NewTarget, Viewer};
 use serde::Serialize;
 use serde_json::json;
 
@@ -90,7 +90,7 @@ fn prices(shared: &Shared, checked: &Checked, step: i64, example: &Example) -> O
 /// How many examples there are, and some of them.
 async fn sample(shared: &Shared, checked: &Checked, viewer: Viewer) -> Result<(u64, Vec<Example>), Error> {
     let is_run = checked.plan.run.is_some();
-    let example = |target: Target| seen(target.body, None);
+    let example = |target: NewTarget| seen(&target.body, None);
     match &checked.plan.source {
         Source::Dataset { id } => {
             let Some(dataset) = shared.store.dataset(viewer, *id).await? else { return Ok((0, Vec::new())) };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use emberd_evaluators_hosts::Metric;
 use emberd_evaluators_kit::judge::Judge;
 use emberd_evaluators_kit::{Class, Coded, Evaluator as _, Example, Failure, Outcome};
-use emberd_store::jobs::{End, Ended, Leased, Money};
+use emberd_store::jobs::{End, Ended, Given, Leased, Money};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
@@ -29,16 +29,22 @@ const TOKENS_MAX: u32 = 32_768;
 /// When a call is tried that waits for other calls' money.
 const MONEY_WAIT: Duration = Duration::from_millis(500);
 
+/// A target that is alone in its item.
+pub(crate) struct One {
+    pub(crate) attempt: i64,
+    pub(crate) given: Given,
+}
+
 /// Runs the prompt for a target. None: write nothing.
 pub(crate) async fn run(
     shared: &Shared,
     job: &Running,
     (run, provider): (&Run, &Provider),
-    leased: &Leased,
+    one: &One,
     held: &Held,
     retried: u32,
 ) -> Option<End> {
-    let input = leased.body.get("input").cloned().unwrap_or(Value::Null);
+    let input = seen(&one.given.body, None).input;
     let messages = match messages(&run.content, &input) {
         Ok(messages) => messages,
         Err(failure) => return Some(scored::not_run(&job.plan, &run.model, &failure, Took::default())),
@@ -60,14 +66,14 @@ pub(crate) async fn run(
         Asked::Lost => None,
         Asked::Wait => Some(End::Again { due: in_a_while(shared.now(), MONEY_WAIT) }),
         Asked::Failed(failure, money) => {
-            Some(not_run(shared, job, run, leased, &failure, Took { money, ..Took::default() }))
+            Some(not_run(shared, job, run, one, &failure, Took { money, ..Took::default() }))
         }
         Asked::Answer(paid) => Some(ran(job, run, &paid)),
     }
 }
 
-fn not_run(shared: &Shared, job: &Running, run: &Run, leased: &Leased, failure: &Failure, took: Took) -> End {
-    match job.again(shared, leased.attempt, failure) {
+fn not_run(shared: &Shared, job: &Running, run: &Run, one: &One, failure: &Failure, took: Took) -> End {
+    match job.again(shared, one.attempt, failure) {
         Some(due) => End::Again { due },
         None => scored::not_run(&job.plan, &run.model, failure, took),
     }
@@ -107,12 +113,12 @@ pub(crate) async fn judge(
     shared: &Shared,
     job: &Running,
     court: Court<'_>,
-    leased: &mut Leased,
+    one: &One,
     held: &Held,
     retried: u32,
 ) -> Option<End> {
     let Court { planned, judge, provider, model } = court;
-    let example = seen(std::mem::take(&mut leased.body), leased.output.take());
+    let example = seen(&one.given.body, one.given.output.as_deref());
     let prompt = match judge.prompt(&example) {
         Ok(prompt) => prompt,
         Err(failure) => return Some(scored::end(planned, failure.into(), Took::default())),
@@ -137,7 +143,7 @@ pub(crate) async fn judge(
             Asked::Failed(failure, money) => {
                 took.money.0 = took.money.0.saturating_add(money.0);
                 let end = || scored::end(planned, failure.clone().into(), Took { cached: false, ..took });
-                return Some(job.again(shared, leased.attempt, &failure).map_or_else(end, |due| End::Again { due }));
+                return Some(job.again(shared, one.attempt, &failure).map_or_else(end, |due| End::Again { due }));
             }
             Asked::Answer(paid) => paid,
         };
@@ -183,19 +189,23 @@ fn repair(class: Class, body: &mut Value, max_tokens: &mut u32) -> bool {
 
 /// Has a batch judged by a function, here and now: on a thread that may block.
 pub(crate) fn code(planned: &Planned, code: &Coded, batch: Vec<Leased>) -> Vec<Ended> {
-    let one = |leased: Leased| {
+    let one = |given: &Given, attempt: i64| {
         let started = Instant::now();
-        let outcome = if leased.attempt > TAKINGS_MAX {
+        let outcome = if attempt > TAKINGS_MAX {
             Failure::new(Class::PluginFault, "it was begun too often and never came to its end").into()
         } else {
-            let example = seen(leased.body, leased.output);
+            let example = seen(&given.body, given.output.as_deref());
             catch_unwind(AssertUnwindSafe(|| code.run(&example)))
                 .unwrap_or_else(|_| Failure::new(Class::PluginFault, "the evaluator broke off").into())
         };
-        let took = Took { latency: started.elapsed(), ..Took::default() };
-        Ended { key: leased.key, fence: leased.fence, end: scored::end(planned, outcome, took) }
+        scored::end(planned, outcome, Took { latency: started.elapsed(), ..Took::default() })
     };
-    batch.into_iter().map(one).collect()
+    let item = |Leased { key, fence, attempt, targets }: Leased| Ended {
+        key,
+        fence,
+        ends: targets.iter().map(|given| one(given, attempt)).collect(),
+    };
+    batch.into_iter().map(item).collect()
 }
 
 /// Has a batch judged by a plugin, for as long as a batch may take.
@@ -208,11 +218,11 @@ pub(crate) async fn plugin(
 ) -> Vec<Ended> {
     let started = Instant::now();
     let (mut items, mut examples) = (Vec::with_capacity(batch.len()), Vec::<Example>::with_capacity(batch.len()));
-    for leased in batch {
-        items.push((leased.key, leased.fence, leased.attempt));
-        examples.push(seen(leased.body, leased.output));
+    for Leased { key, fence, attempt, targets } in batch {
+        items.push((key, fence, attempt, targets.len()));
+        examples.extend(targets.iter().map(|given| seen(&given.body, given.output.as_deref())));
     }
-    let mut outcomes: Vec<Option<(Outcome, Duration)>> = items.iter().map(|_| None).collect();
+    let mut outcomes: Vec<Option<(Outcome, Duration)>> = examples.iter().map(|_| None).collect();
     let all = async {
         let mut stream = metric.evaluate(&examples);
         while let Some((at, outcome)) = stream.next().await {
@@ -224,24 +234,31 @@ pub(crate) async fn plugin(
     };
     let late = || Failure::new(Class::Timeout, "no answer from the plugin at the batch's deadline");
     let without = tokio::time::timeout(shared.config.batch_deadline, all).await.unwrap_or_else(|_| late());
-    let ends = items.into_iter().zip(outcomes).map(|((key, fence, attempt), outcome)| {
+    let mut outcomes = outcomes.into_iter();
+    let mut end = |attempt| {
+        let outcome = outcomes.next().flatten();
         let (outcome, latency) = outcome.unwrap_or_else(|| (without.clone().into(), started.elapsed()));
         let again = outcome.result.as_ref().err().and_then(|failure| job.again(shared, attempt, failure));
         let took = Took { latency, ..Took::default() };
-        let end = again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due });
-        Ended { key, fence, end }
+        again.map_or_else(|| scored::end(planned, outcome, took), |due| End::Again { due })
+    };
+    let ended = items.into_iter().map(|(key, fence, attempt, targets)| {
+        let ends = (0..targets).map(|_| end(attempt)).collect();
+        Ended { key, fence, ends }
     });
-    ends.collect()
+    ended.collect()
 }
 
 /// Fails a batch whose evaluator cannot be built.
 pub(crate) fn broken(job: &Running, step: i64, failure: &Failure, batch: Vec<Leased>) -> Vec<Ended> {
-    let end = |leased: Leased| {
-        let end = match job.plan.evaluator(step) {
-            Some(planned) => scored::end(planned, failure.clone().into(), Took::default()),
-            None => scored::not_run(&job.plan, "", failure, Took { money: Money(0), ..Took::default() }),
-        };
-        Ended { key: leased.key, fence: leased.fence, end }
+    let end = || match job.plan.evaluator(step) {
+        Some(planned) => scored::end(planned, failure.clone().into(), Took::default()),
+        None => scored::not_run(&job.plan, "", failure, Took { money: Money(0), ..Took::default() }),
     };
-    batch.into_iter().map(end).collect()
+    let item = |Leased { key, fence, targets, .. }: Leased| Ended {
+        key,
+        fence,
+        ends: targets.iter().map(|_| end()).collect(),
+    };
+    batch.into_iter().map(item).collect()
 }

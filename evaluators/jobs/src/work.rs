@@ -21,6 +21,7 @@ use crate::engine::Shared;
 use crate::evaluators::Live;
 use crate::job::{Running, Step};
 use crate::leases::Held;
+use crate::prepare::CODE_WIDTH;
 use crate::provider::Provider;
 use crate::steps;
 
@@ -28,10 +29,11 @@ use crate::steps;
 const MODEL_BATCH: usize = 32;
 /// Examples of a plugin's batch, where it bears as many.
 const PLUGIN_BATCH: u32 = 100;
-/// Examples of a function's batch: begun with few, then as many as are of this size together.
-const CODE_BATCH_FIRST: u32 = 100;
-const CODE_BATCH_MAX: u32 = 2_000;
+/// Examples of a function's batch, and bytes of them. It begins with one item; then as many as have this much together.
+const CODE_BATCH_MAX: u32 = 2 * CODE_WIDTH;
 const CODE_BATCH_BYTES: usize = 4 << 20;
+/// Examples that fail together because their evaluator cannot be built.
+const BROKEN_BATCH: u32 = 2 * CODE_WIDTH;
 /// The shortest time between two looks at the open jobs.
 const REFRESH_MIN: Duration = Duration::from_millis(25);
 /// When an evaluator that is not ready is looked at again.
@@ -85,7 +87,8 @@ struct Work {
     jobs: Vec<Arc<Running>>,
     /// Steps that had nothing to take, until when.
     idle: HashMap<(Uuid, i64), Instant>,
-    code_sizes: HashMap<(Uuid, i64), u32>,
+    /// Items in a function's batch.
+    code_items: HashMap<(Uuid, i64), u32>,
     code: Arc<Semaphore>,
     plugins: Arc<Semaphore>,
     /// Items in hand by model.
@@ -120,7 +123,7 @@ impl Work {
             shared: Arc::clone(shared),
             jobs: Vec::new(),
             idle: HashMap::new(),
-            code_sizes: HashMap::new(),
+            code_items: HashMap::new(),
             code: Arc::new(Semaphore::new(shared.config.code_batches)),
             plugins: Arc::new(Semaphore::new(shared.config.plugin_batches)),
             in_hand: HashMap::new(),
@@ -139,7 +142,7 @@ impl Work {
             }
         }
         let jobs = &self.jobs;
-        self.code_sizes.retain(|(job, _), _| jobs.iter().any(|known| known.id == *job));
+        self.code_items.retain(|(job, _), _| jobs.iter().any(|known| known.id == *job));
     }
 
     /// One batch of each step of each job; whether there was anything.
@@ -179,16 +182,19 @@ impl Work {
         }
     }
 
-    /// Takes items; a step that has fewer than asked for is left alone for a while.
-    async fn take(&mut self, job: &Running, step: i64, limit: u32) -> (Vec<Leased>, Vec<Held>) {
+    /// Takes so many targets and items at most; a step that has fewer is left alone for a while.
+    async fn take(&mut self, job: &Running, step: i64, limit: u32, items: u32) -> (Vec<Leased>, Vec<Held>) {
         let shared = &self.shared;
         let (owner, lease, now) = (shared.owner.clone(), shared.config.lease, shared.now());
-        let taken = shared.store.take(Want { job: job.id, step, limit, owner, lease, now }).await;
-        let taken = taken.unwrap_or_else(|error| {
+        let want = Want { job: job.id, step, limit, ranges: items, owner, lease, now };
+        let taken = shared.store.take(want).await.unwrap_or_else(|error| {
             tracing::warn!(error = %shared.told(&error), "items could not be taken");
             Vec::new()
         });
-        if taken.len() < limit as usize {
+        let targets: usize = taken.iter().map(|leased| leased.targets.len()).sum();
+        // Where a range more would have had its place, there was none.
+        let is_short = targets < limit as usize && (limit <= CODE_WIDTH || targets <= (limit - CODE_WIDTH) as usize);
+        if taken.len() < items as usize && is_short {
             self.idle.insert((job.id, step), Instant::now() + shared.config.poll);
         }
         let held = taken.iter().map(|leased| shared.leases.hold(leased.key, leased.fence)).collect();
@@ -197,22 +203,20 @@ impl Work {
 
     async fn code_batch(&mut self, job: &Arc<Running>, step: i64, code: Arc<emberd_evaluators_kit::Coded>) -> bool {
         let Ok(permit) = Arc::clone(&self.code).try_acquire_owned() else { return false };
-        let size = self.code_sizes.get(&(job.id, step)).copied().unwrap_or(CODE_BATCH_FIRST);
-        let (batch, held) = self.take(job, step, size).await;
-        let Some(some) = batch.first() else { return false };
-        // The first is taken for all: sizes of examples are alike, and the bound is no sharp one.
-        let bytes =
-            batch.iter().step_by(batch.len().div_ceil(8)).map(|leased| bytes_of(&leased.body)).max().unwrap_or(1);
-        let fit = u32::try_from(CODE_BATCH_BYTES / bytes.max(1)).unwrap_or(CODE_BATCH_MAX).clamp(1, CODE_BATCH_MAX);
-        self.code_sizes.insert((some.key.job, step), fit);
+        let items = self.code_items.get(&(job.id, step)).copied().unwrap_or(1);
+        let (batch, held) = self.take(job, step, CODE_BATCH_MAX, items).await;
+        if batch.is_empty() {
+            return false;
+        }
+        self.code_items.insert((job.id, step), fitting(&batch));
         let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-        self.spawn(permit, async move {
+        self.tasks.spawn(async move {
             let judged = tokio::task::spawn_blocking(move || match job.plan.evaluator(step) {
                 Some(planned) => steps::code(planned, &code, batch),
                 None => Vec::new(),
             });
             if let Ok(ended) = judged.await {
-                end(&shared, ended, held).await;
+                end(&shared, ended, held, Some(permit)).await;
             }
         });
         true
@@ -226,25 +230,28 @@ impl Work {
     ) -> bool {
         let Ok(permit) = Arc::clone(&self.plugins).try_acquire_owned() else { return false };
         let limits = emberd_evaluators_kit::Evaluator::describe(&*metric).limits;
-        let (batch, held) = self.take(job, step, limits.batch_examples_max.clamp(1, PLUGIN_BATCH)).await;
+        let (batch, held) = {
+            let limit = limits.batch_examples_max.clamp(1, PLUGIN_BATCH);
+            self.take(job, step, limit, limit).await
+        };
         if batch.is_empty() {
             return false;
         }
         let (shared, job) = (Arc::clone(&self.shared), Arc::clone(job));
-        self.spawn(permit, async move {
+        self.tasks.spawn(async move {
             let Some(planned) = job.plan.evaluator(step) else { return };
             let ended = steps::plugin(&shared, &job, planned, &metric, batch).await;
-            end(&shared, ended, held).await;
+            end(&shared, ended, held, Some(permit)).await;
         });
         true
     }
 
     async fn broken_batch(&mut self, job: &Arc<Running>, step: i64, failure: Failure) -> bool {
-        let (batch, held) = self.take(job, step, CODE_BATCH_FIRST).await;
+        let (batch, held) = self.take(job, step, BROKEN_BATCH, BROKEN_BATCH).await;
         if batch.is_empty() {
             return false;
         }
-        end(&self.shared, steps::broken(job, step, &failure, batch), held).await;
+        end(&self.shared, steps::broken(job, step, &failure, batch), held, None).await;
         true
     }
 
@@ -262,7 +269,7 @@ impl Work {
         if room == 0 || (hand > 0 && free < MODEL_BATCH.min(hand / 2)) {
             return false;
         }
-        let (batch, held) = self.take(job, step, room as u32).await;
+        let (batch, held) = self.take(job, step, room as u32, room as u32).await;
         if batch.is_empty() {
             return false;
         }
@@ -271,13 +278,15 @@ impl Work {
             // The items are dropped: their leases end.
             Err(_) => return false,
         };
-        for (leased, held) in batch.into_iter().zip(held) {
+        for (mut leased, held) in batch.into_iter().zip(held) {
+            // Of a model's step, each item has one target.
+            let Some(given) = leased.targets.pop() else { continue };
             let hand = InHand::new([&in_hand, &job.in_hand]);
             let item = Item {
                 job: Arc::clone(job),
                 provider: Arc::clone(&provider),
                 live: live.clone(),
-                leased,
+                one: steps::One { attempt: leased.attempt, given },
                 held,
                 retried,
             };
@@ -289,13 +298,6 @@ impl Work {
         }
         true
     }
-
-    fn spawn(&mut self, permit: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
-            work.await;
-            drop(permit);
-        });
-    }
 }
 
 /// An item that asks a model.
@@ -304,41 +306,40 @@ struct Item {
     provider: Arc<Provider>,
     /// The judge; none for a run.
     live: Option<Live>,
-    leased: Leased,
+    one: steps::One,
     held: Held,
     retried: u32,
 }
 
 impl Item {
     async fn work(self, shared: &Shared) {
-        let Self { job, provider, live, mut leased, held, retried } = self;
-        let step = leased.key.step;
+        let Self { job, provider, live, one, held, retried } = self;
+        let step = held.key.step;
         let ended = match (&live, &job.plan.run, job.plan.evaluator(step), job.plan.model(step)) {
             (Some(Live::Judge(judge)), _, Some(planned), Some(model)) => {
                 let court = steps::Court { planned, judge, provider: &provider, model };
-                steps::judge(shared, &job, court, &mut leased, &held, retried).await
+                steps::judge(shared, &job, court, &one, &held, retried).await
             }
-            (None, Some(run), ..) => steps::run(shared, &job, (run, &provider), &leased, &held, retried).await,
+            (None, Some(run), ..) => steps::run(shared, &job, (run, &provider), &one, &held, retried).await,
             _ => None,
         };
         if let Some(end) = ended {
-            let ended = Ended { key: leased.key, fence: leased.fence, end };
-            self::end(shared, vec![ended], vec![held]).await;
+            let ended = Ended { key: held.key, fence: held.fence, ends: vec![end] };
+            self::end(shared, vec![ended], vec![held], None).await;
         }
     }
 }
 
-async fn end(shared: &Shared, ended: Vec<Ended>, held: Vec<Held>) {
+async fn end(shared: &Shared, ended: Vec<Ended>, held: Vec<Held>, permit: Option<OwnedSemaphorePermit>) {
     // Nobody writes ends any more: emberd stops, and the leases end.
-    let _ = shared.ends.send(Ending { ended, held }).await;
+    let _ = shared.ends.send(Ending { ended, held, permit }).await;
 }
 
-fn bytes_of(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => text.len() + 8,
-        Value::Array(items) => items.iter().map(bytes_of).sum::<usize>() + 8,
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + bytes_of(value) + 8).sum::<usize>() + 8,
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-    }
+/// How many items such as these are of a batch's size.
+fn fitting(batch: &[Leased]) -> u32 {
+    let targets = batch.iter().map(|leased| leased.targets.len()).sum::<usize>();
+    let bytes: usize = batch.iter().flat_map(|leased| &leased.targets).map(|given| given.body.len()).sum();
+    let by_targets = batch.len() * CODE_BATCH_MAX as usize / targets.max(1);
+    let by_bytes = batch.len() * CODE_BATCH_BYTES / bytes.max(1);
+    by_targets.min(by_bytes).clamp(1, CODE_BATCH_MAX as usize) as u32
 }

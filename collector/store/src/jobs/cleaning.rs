@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use emberd_model::UnixNanos;
 use uuid::Uuid;
 
+use super::items::sum;
 use super::money::{Money, Spent};
 use super::paid::{JOB, RULE, settle};
 use crate::error::Error;
@@ -78,10 +79,10 @@ impl ReleaseStale {
                 continue;
             }
             let sql = "UPDATE emberd.job_items SET state = 'cancelled', owner = NULL, lease_until = 0
-                 WHERE job = $1 AND state = 'leased' AND lease_until <= $2";
-            let items = tx.execute(sql, &binds![job, self.now]).await?;
+                 WHERE job = $1 AND state = 'leased' AND lease_until <= $2 RETURNING upto - nr + 1";
+            let targets = sum(&tx.query(sql, &binds![job, self.now]).await?)?;
             let sql = "UPDATE emberd.jobs SET items_left = items_left - $2 WHERE id = $1";
-            tx.execute(sql, &binds![job, items as i64]).await?;
+            tx.execute(sql, &binds![job, targets]).await?;
         }
         Ok(())
     }

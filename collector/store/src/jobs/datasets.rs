@@ -21,6 +21,9 @@ use crate::tx::{Tx, Work};
 /// Examples in an answer.
 const EXAMPLES_MAX: u32 = 10_000;
 
+/// Examples in an answer of texts.
+const TEXTS_MAX: u32 = 100_000;
+
 /// What kind of examples a dataset holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +190,23 @@ impl Store {
         let lines = self.seen_by(viewer).lines(&sql.replace("{seen}", SEEN), &binds).await?;
         let example = |line: &Line| Ok(Example { nr: line.int(0)?, body: line.json(1)? });
         Ok(lines.iter().map(example).collect::<Result<_, Fault>>()?)
+    }
+
+    /// The same as JSON text, each with its place; `limit` is kept within 1 to 100 000. The database goes through the whole dataset for
+    /// each call, so it is worth asking for as many as memory bears.
+    pub async fn example_texts(
+        &self,
+        viewer: Viewer,
+        id: Uuid,
+        from: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, Error> {
+        let limit = i64::from(limit.clamp(1, TEXTS_MAX));
+        let sql = if self.kind() == "sqlite" { EXAMPLES_SQLITE } else { EXAMPLES_POSTGRES };
+        let binds = binds![viewer.own(), id, from.max(0), limit].into();
+        let lines = self.bulk(&sql.replace("{seen}", SEEN), binds).await?;
+        let example = |mut line: Line| Ok((line.int(0)?, line.take_text(1)?));
+        Ok(lines.into_iter().map(example).collect::<Result<_, Fault>>()?)
     }
 
     /// How many examples a dataset has; none where the caller may see no such dataset.

@@ -1,6 +1,7 @@
 //! Ends of items: results, state, and what waited for them, in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use emberd_model::UnixNanos;
 use serde_json::Value;
@@ -8,14 +9,14 @@ use uuid::Uuid;
 
 use super::ItemKey;
 use super::items::{HELD, held_binds};
-use super::scores::{COLUMNS, FROM_ROWS, ROW_COLUMNS, Scored};
+use super::scores::{COLUMNS, Scored};
 use crate::error::Error;
 use crate::fault::Fault;
-use crate::sql::{Bind, binds};
+use crate::sql::{Bind, Line, binds};
 use crate::store::Store;
 use crate::tx::{Tx, Work};
 
-/// What became of an item.
+/// What became of a target in an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// Done: these are its results (of a run step: what it gave, which unblocks the target's evaluators).
@@ -47,22 +48,58 @@ pub struct Ended {
     pub key: ItemKey,
     /// As it was taken.
     pub fence: i64,
-    /// What became of it.
-    pub end: End,
+    /// What became of each of its targets, in their order: of all that it was taken with, or it does not count as held.
+    pub ends: Vec<End>,
+}
+
+impl Ended {
+    /// Its last target's number.
+    fn upto(&self) -> i64 {
+        self.key.nr + self.ends.len() as i64 - 1
+    }
+
+    /// The item as it is after its end: what is done together stays a range, all else stands alone.
+    fn parts(&self, is_live: bool) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for (nr, end) in (self.key.nr..).zip(&self.ends) {
+            let (state, due) = match end {
+                End::Done { .. } => ("done", 0),
+                End::Failed { .. } => ("failed", 0),
+                End::Again { due } if is_live => ("waiting", due.micros()),
+                End::Again { .. } => ("cancelled", 0),
+            };
+            match parts.last_mut() {
+                Some(last) if state == "done" && last.state == "done" => last.upto = nr,
+                _ => parts.push(Part { nr, upto: nr, state, due }),
+            }
+        }
+        parts
+    }
+}
+
+/// A part of an item that ended.
+struct Part {
+    nr: i64,
+    upto: i64,
+    state: &'static str,
+    due: i64,
 }
 
 impl Store {
     /// Ends items, each only if its lease is still its own; says of each, in order, whether it was. Of an item that was not, nothing is
     /// written. A job whose last item ends goes on to closing.
-    pub async fn end(&self, ended: Vec<Ended>, now: UnixNanos) -> Result<Vec<bool>, Error> {
-        Ok(self.run(EndItems { ended, at: now.micros() }).await?)
+    pub async fn end(&self, ended: impl Into<Arc<Vec<Ended>>>, now: UnixNanos) -> Result<Vec<bool>, Error> {
+        Ok(self.run(EndItems { ended: ended.into(), at: now.micros() }).await?)
     }
 }
 
 struct EndItems {
-    ended: Vec<Ended>,
+    ended: Arc<Vec<Ended>>,
     at: i64,
 }
+
+/// Items by key and fence.
+type Fenced<T> = HashMap<(ItemKey, i64), T>;
 
 impl EndItems {
     /// The jobs' rows, held: whether each may still be worked on.
@@ -73,31 +110,40 @@ impl EndItems {
         lines.iter().map(|line| Ok((line.id(0)?, line.text(1)? != "closed"))).collect()
     }
 
-    /// Moves the items to their state; gives those that were held. PostgreSQL joins the rows by the primary key or, with a plan made for an
-    /// empty table, through the index of leased items, which holds no more than are in hand.
-    async fn items<T: Tx>(&self, tx: &mut T, live: &HashMap<Uuid, bool>) -> Result<HashSet<(ItemKey, i64)>, Fault> {
+    /// Moves the items to their state, each to that of its first part; gives those that were held, with their attempts. The state is
+    /// asked for in words that no index has, so that PostgreSQL finds each row by its primary key also while it knows nothing of the
+    /// table: through the index of leased items it would go over all of them for each.
+    async fn items<T: Tx>(&self, tx: &mut T, live: &HashMap<Uuid, bool>) -> Result<Fenced<i64>, Fault> {
         let mut rows: BTreeMap<(ItemKey, i64), Vec<Bind<'_>>> = BTreeMap::new();
-        for Ended { key, fence, end } in &self.ended {
-            let Some(is_live) = live.get(&key.job) else { continue };
-            let (state, due) = match end {
-                End::Done { .. } => ("done", 0),
-                End::Failed { .. } => ("failed", 0),
-                End::Again { due } if *is_live => ("waiting", due.micros()),
-                End::Again { .. } => ("cancelled", 0),
-            };
+        for ended in self.ended.iter() {
+            let Some(is_live) = live.get(&ended.key.job) else { continue };
+            let Some(first) = ended.parts(*is_live).into_iter().next() else { continue };
             // The same twice: the first counts, as it would in a call of its own.
-            rows.entry((*key, *fence))
-                .or_insert_with(|| held_binds(*key, *fence).into_iter().chain(binds![state, due]).collect());
+            rows.entry((ended.key, ended.fence)).or_insert_with(|| {
+                let to = binds![ended.upto(), first.upto, first.state, first.due];
+                held_binds(ended.key, ended.fence).into_iter().chain(to).collect()
+            });
         }
-        let columns: Vec<&str> = HELD.into_iter().chain(["state_", "due_"]).collect();
-        let sql = "UPDATE emberd.job_items SET state = state_, due_at = due_, owner = NULL, lease_until = 0 FROM {rows}
-             WHERE job = job_ AND nr = nr_ AND step = step_ AND fence = fence_ AND state = 'leased'
-             RETURNING job, nr, step, fence";
+        let columns: Vec<&str> = HELD.into_iter().chain(["upto_", "first_", "state_", "due_"]).collect();
+        let sql = "UPDATE emberd.job_items SET upto = first_, state = state_, due_at = due_, owner = NULL, lease_until = 0 FROM {rows}
+             WHERE job = job_ AND nr = nr_ AND step = step_ AND fence = fence_ AND upto = upto_ AND state || '' = 'leased'
+             RETURNING job, nr, step, fence, attempts";
         let lines = tx.each(sql, &columns, &rows.into_values().collect::<Vec<_>>()).await?;
-        lines
-            .iter()
-            .map(|line| Ok((ItemKey { job: line.id(0)?, nr: line.int(1)?, step: line.int(2)? }, line.int(3)?)))
-            .collect()
+        let key = |line: &Line| Ok(ItemKey { job: line.id(0)?, nr: line.int(1)?, step: line.int(2)? });
+        lines.iter().map(|line| Ok(((key(line)?, line.int(3)?), line.int(4)?))).collect()
+    }
+
+    /// Writes the further parts of an item that is parted. One that stands already is an error, and nothing is written.
+    async fn part<T: Tx>(&self, tx: &mut T, parted: &[(&Ended, Vec<Part>, i64)]) -> Result<(), Fault> {
+        let mut rows: Vec<Vec<Bind<'_>>> = Vec::new();
+        for (Ended { key, fence, .. }, parts, attempts) in parted {
+            rows.extend(parts.iter().skip(1).map(|part| {
+                binds![key.job, part.nr, part.upto, key.step, part.state, *attempts, part.due, *fence].into()
+            }));
+        }
+        let into = "emberd.job_items (job, nr, upto, step, state, attempts, due_at, fence)";
+        tx.insert(into, "$1, $2, $3, $4, $5, $6, $7, $8", "", &rows).await?;
+        Ok(())
     }
 
     async fn output<T: Tx>(&self, tx: &mut T, key: ItemKey, output: Option<&Value>) -> Result<(), Fault> {
@@ -128,40 +174,53 @@ impl Work for EndItems {
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Vec<bool>, Fault> {
         let live = self.lock(tx).await?;
         let mut held = self.items(tx, &live).await?;
-        let mut effects = Effects::default();
+        let (mut effects, mut parted) = (Effects::default(), Vec::new());
         let mut answers = Vec::with_capacity(self.ended.len());
-        for Ended { key, fence, end } in &self.ended {
-            let is_held = held.remove(&(*key, *fence));
-            answers.push(is_held);
-            if !is_held {
-                continue;
+        for ended in self.ended.iter() {
+            let attempts = held.remove(&(ended.key, ended.fence));
+            answers.push(attempts.is_some());
+            let Some(attempts) = attempts else { continue };
+            let is_live = live.get(&ended.key.job) == Some(&true);
+            let parts = ended.parts(is_live);
+            if parts.len() > 1 {
+                parted.push((ended, parts, attempts));
             }
-            if !matches!(end, End::Again { .. }) || live.get(&key.job) == Some(&false) {
-                *effects.over.entry(key.job).or_default() += 1;
-            }
-            match end {
-                End::Done { scores, output } => {
-                    effects.results.extend(scores.iter().map(|scored| (*key, scored)));
-                    if key.step == 0 {
-                        self.output(tx, *key, output.as_ref()).await?;
-                        effects.ran.entry(key.job).or_default().push(key.nr);
-                    }
+            for (nr, end) in (ended.key.nr..).zip(&ended.ends) {
+                let key = ItemKey { nr, ..ended.key };
+                if let (0, End::Done { output, .. }) = (key.step, end) {
+                    self.output(tx, key, output.as_ref()).await?;
                 }
-                End::Failed { errors, dependants } => {
-                    effects.results.extend(errors.iter().map(|scored| (*key, scored)));
-                    if key.step == 0 {
-                        effects.not_run.entry(key.job).or_default().insert(key.nr, dependants);
-                    }
-                }
-                End::Again { .. } => {}
+                effects.of(key, end, is_live);
             }
         }
+        self.part(tx, &parted).await?;
         effects.write(tx, self.at).await?;
         Ok(answers)
     }
 }
 
-impl Effects<'_> {
+impl<'a> Effects<'a> {
+    /// Those of a target's end.
+    fn of(&mut self, key: ItemKey, end: &'a End, is_live: bool) {
+        match end {
+            End::Done { scores, .. } => {
+                self.results.extend(scores.iter().map(|scored| (key, scored)));
+                if key.step == 0 {
+                    self.ran.entry(key.job).or_default().push(key.nr);
+                }
+            }
+            End::Failed { errors, dependants } => {
+                self.results.extend(errors.iter().map(|scored| (key, scored)));
+                if key.step == 0 {
+                    self.not_run.entry(key.job).or_default().insert(key.nr, dependants);
+                }
+            }
+            End::Again { .. } if is_live => return,
+            End::Again { .. } => {}
+        }
+        *self.over.entry(key.job).or_default() += 1;
+    }
+
     async fn write<T: Tx>(mut self, tx: &mut T, at: i64) -> Result<(), Fault> {
         for (job, numbers) in std::mem::take(&mut self.ran) {
             let sql = "UPDATE emberd.job_items SET state = 'waiting', due_at = $3
@@ -192,7 +251,6 @@ impl Effects<'_> {
     }
 
     async fn results<T: Tx>(&self, tx: &mut T, at: i64) -> Result<(), Fault> {
-        let own = ["job_", "nr_", "step_", "latency_", "cached_", "at_"];
         let rows: Vec<Vec<Bind<'_>>> = self
             .results
             .iter()
@@ -202,14 +260,10 @@ impl Effects<'_> {
                 own.into_iter().chain(scored.binds()).collect()
             })
             .collect();
-        let columns: Vec<&str> = own.into_iter().chain(ROW_COLUMNS).collect();
+        let into = format!("emberd.job_results (job, nr, step, latency_us, cached, at, {COLUMNS})");
+        let values = "$1, $2, $3, $4, $5 = 1, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15, $16";
         // The first of each name counts.
-        let sql = format!(
-            "INSERT INTO emberd.job_results (job, nr, step, latency_us, cached, at, {COLUMNS})
-             SELECT job_, nr_, step_, latency_, cached_ = 1, at_, {FROM_ROWS} FROM {{rows}} WHERE true
-             ON CONFLICT (job, nr, step, name) DO NOTHING"
-        );
-        tx.each(&sql, &columns, &rows).await?;
+        tx.insert(&into, values, "ON CONFLICT (job, nr, step, name) DO NOTHING", &rows).await?;
         Ok(())
     }
 }

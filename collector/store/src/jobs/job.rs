@@ -6,6 +6,7 @@ use emberd_model::UnixNanos;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::items::sum;
 use super::lease_end;
 use super::money::Money;
 use crate::Moment;
@@ -120,7 +121,7 @@ pub struct Job {
     pub spent: Money,
     /// Tokens of all settled calls.
     pub tokens: i64,
-    /// Items that are blocked, waiting or leased.
+    /// Items that are blocked, waiting or leased: of a range, each of its targets counts.
     pub items_left: i64,
     /// When it was made; microseconds are kept.
     pub created_at: UnixNanos,
@@ -403,9 +404,10 @@ impl Work for CancelJob {
 
 /// Cancels what waits; what is in hand may end.
 async fn drop_items<T: Tx>(tx: &mut T, job: Uuid) -> Result<(), Fault> {
-    let sql = "UPDATE emberd.job_items SET state = 'cancelled' WHERE job = $1 AND state IN ('blocked', 'waiting')";
-    let dropped = tx.execute(sql, &binds![job]).await?;
+    let sql = "UPDATE emberd.job_items SET state = 'cancelled' WHERE job = $1 AND state IN ('blocked', 'waiting')
+         RETURNING upto - nr + 1";
+    let targets = sum(&tx.query(sql, &binds![job]).await?)?;
     let sql = "UPDATE emberd.jobs SET items_left = items_left - $2 WHERE id = $1";
-    tx.execute(sql, &binds![job, dropped as i64]).await?;
+    tx.execute(sql, &binds![job, targets]).await?;
     Ok(())
 }

@@ -37,24 +37,24 @@ pub use self::cleaning::{Purge, Purged};
 pub use self::datasets::{Dataset, DatasetChange, DatasetDeleted, DatasetType, Example, NewDataset};
 pub use self::ends::{End, Ended};
 pub use self::evaluations::{Evaluation, EvaluationFilter};
-pub use self::items::{Holding, Leased, Want};
+pub use self::items::{Given, Holding, Leased, Want};
 pub use self::job::{Closed, CreateJobError, Created, HeldJob, Job, NewJob, Outcome, Phase};
 pub use self::money::{CallKey, Money, Reserved, RuleReserved, Settled, Spent};
 pub use self::outbox::{Outgoing, Waiting};
-pub use self::plan::{Put, Step, Target};
-pub use self::results::{Progress, ResultFilter, StoredResult};
+pub use self::plan::{NewTarget, Put, Step, Target};
+pub use self::results::{Progress, ResultFilter, StoredResult, Tallied};
 pub use self::rules::{Decision, NewRule, PutRuleError, Rule};
 pub use self::scores::{Direction, Failure, Score, Scored, Subject, TraceScore};
 pub use self::telling::RunTarget;
 pub use self::templates::{NewTemplate, Template};
 pub use self::viewer::Viewer;
 
-/// A piece of work: of a target, `step` 0 (the prompt run by a model) or the plan's `step`-th evaluator.
+/// A piece of work: `step` 0 (the prompt run by a model) or the plan's `step`-th evaluator, of one target or of a range of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemKey {
     /// The evaluation's id.
     pub job: Uuid,
-    /// The target's number in the job.
+    /// The target's number in the job; of a range, the first one's.
     pub nr: i64,
     /// 0, or an evaluator's number, from 1.
     pub step: i64,

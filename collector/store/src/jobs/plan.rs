@@ -1,5 +1,7 @@
 //! What a job is to do: its targets, and their items.
 
+use std::collections::{BTreeMap, HashSet};
+
 use emberd_model::UnixNanos;
 use serde_json::Value;
 use uuid::Uuid;
@@ -8,17 +10,33 @@ use crate::error::Error;
 use crate::fault::Fault;
 use crate::sql::{Bind, binds};
 use crate::store::Store;
+use crate::text::json_text;
 use crate::tx::{Tx, Work};
+
+const KEEP_FIRST: &str = "ON CONFLICT DO NOTHING";
+/// Bytes of bodies in a range that is wider than one target.
+const RANGE_BYTES: usize = 2 << 20;
 
 /// What is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Its number in the job, from 0.
     pub nr: i64,
-    /// The example's id, or the trace's; once in a job. At most 2 000 bytes: PostgreSQL's index refuses more.
+    /// The example's id, or the trace's; once in a job.
     pub target: String,
     /// As it was when the job began.
     pub body: Value,
+}
+
+/// What is to be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTarget {
+    /// Its number in the job, from 0.
+    pub nr: i64,
+    /// The example's id, or the trace's; once in a job. At most 2 000 bytes: PostgreSQL's index refuses more.
+    pub target: String,
+    /// As it is now: JSON.
+    pub body: String,
 }
 
 /// A step that every target has.
@@ -28,6 +46,9 @@ pub struct Step {
     pub step: i64,
     /// Whether it waits for step 0.
     pub blocked: bool,
+    /// Targets of an item, which are taken and ended together: 1 for what is paid for, retried by itself or blocked. Fewer where their
+    /// bodies are large.
+    pub width: u32,
 }
 
 /// What of the targets was new.
@@ -35,7 +56,7 @@ pub struct Step {
 pub struct Put {
     /// Targets written.
     pub targets: u64,
-    /// Items written.
+    /// What is to be done for them: one for each target and step.
     pub items: u64,
 }
 
@@ -46,7 +67,7 @@ impl Store {
         &self,
         job: Uuid,
         fence: i64,
-        targets: Vec<Target>,
+        targets: Vec<NewTarget>,
         steps: Vec<Step>,
     ) -> Result<Option<Put>, Error> {
         Ok(self.run(PutTargets { job, fence, targets, steps }).await?)
@@ -62,8 +83,55 @@ impl Store {
 struct PutTargets {
     job: Uuid,
     fence: i64,
-    targets: Vec<Target>,
+    targets: Vec<NewTarget>,
     steps: Vec<Step>,
+}
+
+impl PutTargets {
+    /// Writes the targets; gives the numbers of those that are new, each with its body's bytes.
+    async fn targets<T: Tx>(&self, tx: &mut T) -> Result<BTreeMap<i64, usize>, Fault> {
+        let rows: Vec<Vec<Bind<'_>>> = self
+            .targets
+            .iter()
+            .map(|NewTarget { nr, target, body }| binds![self.job, *nr, target, json_text(body)].into())
+            .collect();
+        let numbers: Vec<i64> = self.targets.iter().map(|target| target.nr).collect();
+        let before = self.standing(tx, &numbers).await?;
+        let written =
+            tx.insert("emberd.job_targets (job, nr, target, body)", "$1, $2, $3, $4::jsonb", KEEP_FIRST, &rows).await?;
+        let sizes = self.targets.iter().map(|target| (target.nr, target.body.len()));
+        if written == rows.len() as u64 {
+            return Ok(sizes.collect());
+        }
+        let after = self.standing(tx, &numbers).await?;
+        Ok(sizes.filter(|(nr, _)| after.contains(nr) && !before.contains(nr)).collect())
+    }
+
+    /// Which of these targets stand.
+    async fn standing<T: Tx>(&self, tx: &mut T, numbers: &[i64]) -> Result<HashSet<i64>, Fault> {
+        let (Some(first), Some(last)) = (numbers.iter().min(), numbers.iter().max()) else { return Ok(HashSet::new()) };
+        let sql = "SELECT nr FROM emberd.job_targets WHERE job = $1 AND nr >= $2 AND nr <= $3 ORDER BY nr";
+        tx.query(sql, &binds![self.job, *first, *last]).await?.iter().map(|line| line.int(0)).collect()
+    }
+}
+
+/// Targets as ranges without gaps, of so many targets at most, and of so many bytes unless one alone has more.
+fn ranges(targets: &BTreeMap<i64, usize>, width: u32) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    let mut bytes = 0;
+    for (nr, size) in targets {
+        bytes += size;
+        match ranges.last_mut() {
+            Some((from, upto)) if *upto + 1 == *nr && nr - *from < i64::from(width) && bytes <= RANGE_BYTES => {
+                *upto = *nr
+            }
+            _ => {
+                ranges.push((*nr, *nr));
+                bytes = *size;
+            }
+        }
+    }
+    ranges
 }
 
 impl Work for PutTargets {
@@ -74,24 +142,18 @@ impl Work for PutTargets {
         if tx.query(held, &binds![self.job, self.fence]).await?.is_empty() {
             return Ok(None);
         }
-        let rows: Vec<Vec<Bind<'_>>> = self
-            .targets
-            .iter()
-            .map(|target| binds![self.job, target.nr, &target.target, &target.body].into())
-            .collect();
-        let sql = "INSERT INTO emberd.job_targets (job, nr, target, body)
-             SELECT job_, nr_, target_, body_::jsonb FROM {rows} WHERE true ON CONFLICT DO NOTHING RETURNING nr";
-        let targets = tx.each(sql, &["job_", "nr_", "target_", "body_"], &rows).await?.len() as u64;
-        let mut items = 0;
-        for Step { step, blocked } in &self.steps {
+        // A target that stood already has its items: they were written with it.
+        let new = self.targets(tx).await?;
+        for Step { step, blocked, width } in &self.steps {
             let state = if *blocked { "blocked" } else { "waiting" };
-            let numbers: Vec<i64> = self.targets.iter().map(|target| target.nr).collect();
-            // From the targets that stand, so that one left out has no items either.
-            let sql = "INSERT INTO emberd.job_items (job, nr, step, state)
-                 SELECT job, nr, $2::bigint, $3::text FROM emberd.job_targets WHERE job = $1 AND nr = ANY($4)
-                 ON CONFLICT DO NOTHING";
-            items += tx.execute(sql, &binds![self.job, *step, state, numbers]).await?;
+            let width = if *blocked { 1 } else { *width };
+            let rows: Vec<Vec<Bind<'_>>> = ranges(&new, width)
+                .into_iter()
+                .map(|(nr, upto)| binds![self.job, nr, upto, *step, state].into())
+                .collect();
+            tx.insert("emberd.job_items (job, nr, upto, step, state)", "$1, $2, $3, $4, $5", "", &rows).await?;
         }
+        let (targets, items) = (new.len() as u64, (new.len() * self.steps.len()) as u64);
         let sql = "UPDATE emberd.jobs SET items_left = items_left + $2 WHERE id = $1";
         tx.execute(sql, &binds![self.job, items as i64]).await?;
         Ok(Some(Put { targets, items }))
@@ -118,5 +180,20 @@ impl Work for OpenJob {
              WHERE id = $1";
         tx.execute(sql, &binds![self.job, crate::Moment::from(self.now)]).await?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_have_no_gap_and_keep_to_their_bounds() {
+        let of = |numbers: &[i64], size: usize| numbers.iter().map(|nr| (*nr, size)).collect::<BTreeMap<_, _>>();
+        assert_eq!(ranges(&of(&[], 1), 3), []);
+        assert_eq!(ranges(&of(&[4, 5, 6, 7, 9, 10], 1), 3), [(4, 6), (7, 7), (9, 10)]);
+        assert_eq!(ranges(&of(&[0, 1, 2], 1), 1), [(0, 0), (1, 1), (2, 2)]);
+        assert_eq!(ranges(&of(&[0, 1, 2, 3, 4], RANGE_BYTES / 2), 9), [(0, 1), (2, 3), (4, 4)]);
+        assert_eq!(ranges(&of(&[0, 1], 2 * RANGE_BYTES), 9), [(0, 0), (1, 1)], "one alone may be larger");
     }
 }

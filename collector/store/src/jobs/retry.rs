@@ -59,6 +59,7 @@ impl Work for Retry {
 }
 
 impl Retry {
+    /// What failed or was blocked stands alone (the table says so), so that an item here is a target's.
     async fn items<T: Tx>(&self, tx: &mut T) -> Result<u64, Fault> {
         let all = self.classes.is_empty();
         let meant: [Bind<'_>; 4] = binds![self.job, self.now.micros(), all, self.classes.clone()];

@@ -1,5 +1,6 @@
 //! A score, or why there is none: of a job's item, and of a trace by a rule.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use emberd_model::{TraceId, UnixNanos};
@@ -101,8 +102,9 @@ impl Scored {
     }
 
     /// The name as the tables hold it: without NUL, and cut to what an index takes.
-    fn kept_name(&self) -> String {
-        without_nul(&self.name).chars().take(NAME_CHARS_MAX).collect()
+    fn kept_name(&self) -> Cow<'_, str> {
+        let name = without_nul(&self.name);
+        if name.len() <= NAME_CHARS_MAX { name } else { name.chars().take(NAME_CHARS_MAX).collect() }
     }
 
     /// Its [`COLUMNS`].
@@ -150,10 +152,10 @@ impl Scored {
 pub(super) const COLUMNS: &str =
     "name, version, score, label, explanation, direction, metadata, error_class, error, cost";
 /// The same for a statement over rows.
-pub(super) const ROW_COLUMNS: [&str; 10] =
+const ROW_COLUMNS: [&str; 10] =
     ["name_", "version_", "score_", "label_", "explanation_", "direction_", "metadata_", "class_", "error_", "cost_"];
 /// The same, from those rows.
-pub(super) const FROM_ROWS: &str =
+const FROM_ROWS: &str =
     "name_, version_, score_, label_, explanation_, direction_, metadata_::jsonb, class_, error_, cost_";
 
 /// What of a trace a score is of.

@@ -76,6 +76,18 @@ fn bind_column<'q>(query: Ask<'q>, rows: &[Vec<Bind<'_>>], at: usize) -> Ask<'q>
     }
 }
 
+/// The statement with `{rows}` as a table of these columns. There is a first row.
+fn over<'q>(sql: &str, columns: &[&str], rows: &[Vec<Bind<'_>>]) -> Ask<'q> {
+    let places: Vec<String> =
+        rows[0].iter().enumerate().map(|(at, bind)| format!("${}::{}", at + 1, array(bind))).collect();
+    let table = format!("unnest({}) AS r ({})", places.join(", "), columns.join(", "));
+    let mut query = sqlx::query(AssertSqlSafe(sql.replace("{rows}", &table)));
+    for at in 0..columns.len() {
+        query = bind_column(query, rows, at);
+    }
+    query
+}
+
 impl Sql for PgTx<'_> {
     async fn query(&mut self, sql: &str, binds: &[Bind<'_>]) -> Result<Vec<Line>, Fault> {
         ask(sql, binds).fetch_all(&mut *self.tx).await.map_err(fault)?.iter().map(line).collect()
@@ -86,17 +98,21 @@ impl Sql for PgTx<'_> {
     }
 
     async fn each(&mut self, sql: &str, columns: &[&str], rows: &[Vec<Bind<'_>>]) -> Result<Vec<Line>, Fault> {
-        let Some(first) = rows.first() else {
+        if rows.is_empty() {
             return Ok(Vec::new());
-        };
-        let places: Vec<String> =
-            first.iter().enumerate().map(|(at, bind)| format!("${}::{}", at + 1, array(bind))).collect();
-        let table = format!("unnest({}) AS r ({})", places.join(", "), columns.join(", "));
-        let mut query = sqlx::query(AssertSqlSafe(sql.replace("{rows}", &table)));
-        for at in 0..columns.len() {
-            query = bind_column(query, rows, at);
         }
-        query.fetch_all(&mut *self.tx).await.map_err(fault)?.iter().map(line).collect()
+        over(sql, columns, rows).fetch_all(&mut *self.tx).await.map_err(fault)?.iter().map(line).collect()
+    }
+
+    async fn insert(&mut self, into: &str, values: &str, rest: &str, rows: &[Vec<Bind<'_>>]) -> Result<u64, Fault> {
+        let Some(first) = rows.first() else {
+            return Ok(0);
+        };
+        let values = values.replace('$', "c");
+        let columns: Vec<String> = (1..=first.len()).map(|at| format!("c{at}")).collect();
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let sql = format!("INSERT INTO {into} SELECT {values} FROM {{rows}} {rest}");
+        Ok(over(&sql, &columns, rows).execute(&mut *self.tx).await.map_err(fault)?.rows_affected())
     }
 
     async fn act_for(&mut self, user: Option<Uuid>) -> Result<(), Fault> {
@@ -120,6 +136,11 @@ impl Sql for PgTx<'_> {
 }
 
 impl Postgres {
+    /// Reads many rows.
+    pub(crate) async fn bulk(&self, sql: &str, binds: Vec<Bind<'static>>) -> Result<Vec<Line>, Fault> {
+        self.lines(sql, &binds).await
+    }
+
     /// Reads.
     pub(crate) async fn lines(&self, sql: &str, binds: &[Bind<'_>]) -> Result<Vec<Line>, Fault> {
         ask(sql, binds).fetch_all(self.reading().await?.connection()).await.map_err(fault)?.iter().map(line).collect()

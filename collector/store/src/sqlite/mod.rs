@@ -1,4 +1,4 @@
-//! SQLite: one file, one thread that writes, a pool of readers.
+//! SQLite: one file, one thread that writes, a pool of readers, and a thread that reads what is much.
 //!
 //! Promise: a committed transaction survives power loss (WAL, `synchronous = FULL`), and no writer ever finds the file busy because
 //! of another of ours: all writes queue up at one thread, each begins with its lock in hand.
@@ -43,6 +43,8 @@ const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAG
      PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY; \
      PRAGMA journal_size_limit = 134217728";
 
+const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY";
+
 const CHECKED: &str = "PRAGMA foreign_keys = ON; PRAGMA ignore_check_constraints = OFF";
 const UNCHECKED: &str = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON";
 
@@ -51,9 +53,47 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(crate) struct Sqlite {
     pub(crate) readers: SqlitePool,
     path: PathBuf,
+    writer: Thread,
+    pub(super) reader: Thread,
+}
+
+/// A thread with a connection of its own; it ends when this is dropped, after the work in hand.
+pub(crate) struct Thread {
     /// None only while it is dropped.
     jobs: Option<mpsc::Sender<Job>>,
-    writer: Option<thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Thread {
+    fn begin(name: &str, connection: Connection) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(connection, queue))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Has it do something. Once handed over it is done, also if nobody waits for it any more.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let ended = || Fault::Unavailable { source: "the thread of the database has ended".into() };
+        let (answer, done) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Whoever asked may be gone.
+            let _ = answer.send(work(connection));
+        });
+        self.jobs.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
+        done.await.map_err(|_| ended())
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Sqlite {
@@ -64,35 +104,19 @@ impl Sqlite {
             std::fs::create_dir_all(dir).map_err(|source| open(source.into()))?;
         }
         let connection = writer(path).map_err(|source| open(source.into()))?;
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(move || write(connection, queue))
-            .map_err(|source| open(source.into()))?;
+        let writer = Thread::begin("sqlite-writer", connection).map_err(|source| open(source.into()))?;
+        let connection = reader(path).map_err(|source| open(source.into()))?;
+        let reader = Thread::begin("sqlite-reader", connection).map_err(|source| open(source.into()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(max_connections.clamp(2, READERS_MAX))
             .acquire_timeout(BUSY)
             .connect_lazy_with(options(path).pragma("query_only", "on").pragma("cache_size", "-16384"));
-        Ok(Self { readers, path: path.to_owned(), jobs: Some(jobs), writer: Some(writer) })
+        Ok(Self { readers, path: path.to_owned(), writer, reader })
     }
 
-    /// Does the work in a transaction on the writer's thread. Once handed over it is done, also if nobody waits for it any more.
+    /// Does the work in a transaction on the writer's thread.
     pub(crate) async fn run<W: Work>(&self, work: W) -> Result<W::Done, Fault> {
-        self.on_writer(move |connection| transact(connection, &work)).await?
-    }
-
-    async fn on_writer<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<T, Fault> {
-        let ended = || Fault::Unavailable { source: "the thread that writes has ended".into() };
-        let (answer, done) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // Whoever asked may be gone.
-            let _ = answer.send(work(connection));
-        });
-        self.jobs.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
-        done.await.map_err(|_| ended())
+        self.writer.call(move |connection| transact(connection, &work)).await?
     }
 
     pub(crate) async fn ping(&self) -> Result<Ping, Fault> {
@@ -119,18 +143,9 @@ impl Sqlite {
         self.readers.close().await;
         // A reader of another process in the way is no harm.
         let _ = self
-            .on_writer(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_ok())
+            .writer
+            .call(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_ok())
             .await;
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        // The queue closes, so the thread ends after the work in hand.
-        drop(self.jobs.take());
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
-        }
     }
 }
 
@@ -151,7 +166,14 @@ fn writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch(READER)?;
+    Ok(connection)
+}
+
+fn work(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
         job(&mut connection);
     }

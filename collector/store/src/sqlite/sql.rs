@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{CachedStatement, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, Row, ToSql};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _};
 
@@ -98,6 +98,16 @@ impl Sql for SqliteTx<'_> {
         Ok(())
     }
 
+    async fn insert(&mut self, into: &str, values: &str, rest: &str, rows: &[Vec<Bind<'_>>]) -> Result<u64, Fault> {
+        let sql = lite(&format!("INSERT INTO {into} VALUES ({values}) {rest}"));
+        let mut statement = self.connection.prepare_cached(&sql).map_err(fault)?;
+        let mut written = 0;
+        for row in rows {
+            written += statement.execute(rusqlite::params_from_iter(row)).map_err(fault)? as u64;
+        }
+        Ok(written)
+    }
+
     fn is_sqlite(&self) -> bool {
         true
     }
@@ -118,6 +128,19 @@ impl Sqlite {
             };
         }
         query.fetch_all(&self.readers).await.map_err(read_fault)?.iter().map(read_line).collect()
+    }
+}
+
+impl Sqlite {
+    /// Reads many rows, beside the writer and the pool, whose driver hands over each value of each row by itself.
+    pub(crate) async fn bulk(&self, sql: &str, binds: Vec<Bind<'static>>) -> Result<Vec<Line>, Fault> {
+        let sql = lite(sql);
+        let read = move |connection: &mut Connection| {
+            let mut lines = Vec::new();
+            run(&mut connection.prepare_cached(&sql).map_err(fault)?, &binds, &mut lines)?;
+            Ok(lines)
+        };
+        self.reader.call(read).await?
     }
 }
 

@@ -27,7 +27,7 @@ on_both!(
     a_full_cycle_of_many_items,
 );
 
-const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 pub(crate) fn after(seconds: u64) -> UnixNanos {
     UnixNanos(NOW.0 + seconds * 1_000_000_000)
@@ -51,8 +51,9 @@ pub(crate) fn new_job(prompt: Uuid) -> NewJob {
     }
 }
 
-pub(crate) fn targets(numbers: Range<i64>) -> Vec<Target> {
-    numbers.map(|nr| Target { nr, target: format!("example {nr}"), body: json!({"question": nr}) }).collect()
+pub(crate) fn targets(numbers: Range<i64>) -> Vec<NewTarget> {
+    let body = |nr| json!({"question": nr}).to_string();
+    numbers.map(|nr| NewTarget { nr, target: format!("example {nr}"), body: body(nr) }).collect()
 }
 
 pub(crate) fn scored(name: &str, outcome: Result<f64, &str>) -> Scored {
@@ -72,7 +73,7 @@ pub(crate) fn scored(name: &str, outcome: Result<f64, &str>) -> Scored {
 }
 
 /// Makes a job, writes its targets, and opens it.
-pub(crate) async fn prepared(db: &Db, new: NewJob, targets: Vec<Target>, steps: &[Step]) {
+pub(crate) async fn prepared(db: &Db, new: NewJob, targets: Vec<NewTarget>, steps: &[Step]) {
     let created = db.store.create_job(new.clone()).await.unwrap();
     assert_eq!(created, Created { id: new.id, is_new: true });
     let held = db.store.hold_job(Phase::Preparing, "preparer", LEASE, NOW).await.unwrap().unwrap();
@@ -84,14 +85,14 @@ pub(crate) async fn prepared(db: &Db, new: NewJob, targets: Vec<Target>, steps: 
     assert!(db.store.open_job(new.id, held.fence, NOW).await.unwrap());
 }
 
-const ONE: [Step; 1] = [Step { step: 1, blocked: false }];
+const ONE: [Step; 1] = [Step { step: 1, blocked: false, width: 1 }];
 
-fn want(job: Uuid, step: i64, limit: u32, owner: &str, now: UnixNanos) -> Want {
-    Want { job, step, limit, owner: owner.to_owned(), lease: LEASE, now }
+pub(crate) fn want(job: Uuid, step: i64, limit: u32, owner: &str, now: UnixNanos) -> Want {
+    Want { job, step, limit, ranges: limit, owner: owner.to_owned(), lease: LEASE, now }
 }
 
 fn done(leased: &Leased, scores: Vec<Scored>) -> Ended {
-    Ended { key: leased.key, fence: leased.fence, end: End::Done { scores, output: None } }
+    Ended { key: leased.key, fence: leased.fence, ends: vec![End::Done { scores, output: None }] }
 }
 
 async fn a_job_is_made_once_for_its_key(db: Db) {
@@ -131,7 +132,7 @@ async fn preparing_goes_on_after_a_crash(mut db: Db) {
     let first = db.store.hold_job(Phase::Preparing, "one", LEASE, NOW).await.unwrap().unwrap();
     assert_eq!((first.job.plan.clone(), first.next_nr, first.job.phase), (new.plan, 0, Phase::Preparing));
     assert_eq!(db.store.hold_job(Phase::Preparing, "two", LEASE, NOW).await.unwrap(), None);
-    let steps = vec![Step { step: 0, blocked: false }, Step { step: 1, blocked: true }];
+    let steps = vec![Step { step: 0, blocked: false, width: 1 }, Step { step: 1, blocked: true, width: 1 }];
     let put = |fence, range| db.store.put_targets(new.id, fence, targets(range), steps.clone());
     assert_eq!(put(first.fence, 0..3).await.unwrap(), Some(Put { targets: 3, items: 6 }));
     // Nothing can be taken yet.
@@ -145,7 +146,7 @@ async fn preparing_goes_on_after_a_crash(mut db: Db) {
     assert!(!db.store.open_job(new.id, first.fence, NOW).await.unwrap());
     assert_eq!(put(second.fence, 2..5).await.unwrap(), Some(Put { targets: 2, items: 4 }));
     // The same example under another number is left out, with its items.
-    let again = vec![Target { nr: 77, ..targets(0..1).remove(0) }];
+    let again = vec![NewTarget { nr: 77, ..targets(0..1).remove(0) }];
     let put = db.store.put_targets(new.id, second.fence, again, steps.clone()).await.unwrap();
     assert_eq!(put, Some(Put { targets: 0, items: 0 }));
     db.restart().await;
@@ -213,18 +214,18 @@ async fn an_answer_survives_the_one_who_asked(mut db: Db) {
 async fn results_come_in_pages_and_by_filter(db: Db) {
     let prompt = db.prompt("faq").await;
     let new = new_job(prompt);
-    let steps = [Step { step: 1, blocked: false }, Step { step: 2, blocked: false }];
+    let steps = [Step { step: 1, blocked: false, width: 1 }, Step { step: 2, blocked: false, width: 1 }];
     prepared(&db, new.clone(), targets(0..7), &steps).await;
     for step in [1, 2] {
         let leased = db.store.take(want(new.id, step, 99, "one", NOW)).await.unwrap();
         let ended = leased.iter().map(|leased| match leased.key.nr % 3 == 0 && step == 2 {
             true => {
                 let end = End::Failed { errors: vec![scored("a_b_c", Err("timeout"))], dependants: vec![] };
-                Ended { key: leased.key, fence: leased.fence, end }
+                Ended { key: leased.key, fence: leased.fence, ends: vec![end] }
             }
             false => done(leased, vec![scored("a_b_c", Ok(0.5)), scored("tone", Ok(1.0))]),
         });
-        assert!(db.store.end(ended.collect(), NOW).await.unwrap().iter().all(|held| *held));
+        assert!(db.store.end(ended.collect::<Vec<_>>(), NOW).await.unwrap().iter().all(|held| *held));
     }
     let all = async |filter: ResultFilter, limit| {
         let (mut all, mut cursor) = (Vec::new(), None);
@@ -259,7 +260,7 @@ async fn a_score_that_is_no_number_is_an_error(db: Db) {
     let leased = db.store.take(want(new.id, 1, 9, "one", NOW)).await.unwrap();
     let values = [f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
     let ended = leased.iter().zip(values).map(|(leased, value)| done(leased, vec![scored("quality", Ok(value))]));
-    db.store.end(ended.collect(), NOW).await.unwrap();
+    db.store.end(ended.collect::<Vec<_>>(), NOW).await.unwrap();
     let results = db.store.results(new.id, &ResultFilter::default(), None, 9).await.unwrap().data;
     let outcomes: Vec<_> = results.into_iter().map(|result| result.scored.outcome).collect();
     assert!(outcomes[..2].iter().all(|outcome| outcome.as_ref().is_err_and(|failure| failure.class == "not_a_number")));
@@ -312,7 +313,7 @@ async fn a_retried_job_is_not_closed_by_who_was_closing_it(db: Db) {
     let fail = async |now| {
         let leased = db.store.take(want(new.id, 1, 9, "one", now)).await.unwrap().remove(0);
         let end = End::Failed { errors: vec![scored("quality", Err("timeout"))], dependants: vec![] };
-        db.store.end(vec![Ended { key: leased.key, fence: leased.fence, end }], now).await.unwrap();
+        db.store.end(vec![Ended { key: leased.key, fence: leased.fence, ends: vec![end] }], now).await.unwrap();
     };
     fail(NOW).await;
     let held = db.store.hold_job(Phase::Closing, "one", LEASE, NOW).await.unwrap().unwrap();
@@ -379,7 +380,7 @@ async fn evaluations_are_listed_changed_and_deleted(db: Db) {
     assert!(db.store.set_phoenix_eval_id(ids[0], &local, "RXhwOjE=", after(10)).await.unwrap());
     assert!(!db.store.set_phoenix_eval_id(ids[0], &local, "RXhwOjI=", after(10)).await.unwrap());
 
-    let steps = [Step { step: 1, blocked: false }];
+    let steps = [Step { step: 1, blocked: false, width: 1 }];
     let held = db.store.hold_job(Phase::Preparing, "one", LEASE, after(10)).await.unwrap().unwrap();
     db.store.put_targets(held.job.id, held.fence, targets(0..3), steps.into()).await.unwrap().unwrap();
     let creator = db.store.evaluation(held.job.id).await.unwrap().unwrap().created_by;
@@ -398,10 +399,10 @@ async fn hostile_texts_are_kept_without_nul(db: Db) {
         idempotency_key: Some("key\0".to_owned()),
         ..new_job(prompt)
     };
-    let nul = Target { nr: 0, target: "t\0'".to_owned(), body: json!("x\0") };
+    let nul = NewTarget { nr: 0, target: "t\0'".to_owned(), body: json!("x\0").to_string() };
     prepared(&db, new.clone(), vec![nul], &ONE).await;
     let leased = db.store.take(want(new.id, 1, 9, "one\0", NOW)).await.unwrap().remove(0);
-    assert_eq!((&*leased.target, &leased.body), ("t'", &json!("x")));
+    assert_eq!((&*leased.targets[0].target, &*leased.targets[0].body), ("t'", "\"x\""));
     let score = Scored { metadata: json!({"\0": ["\0"]}), ..scored("q\0; DROP", Err("timeout\0")) };
     assert_eq!(db.store.end(vec![done(&leased, vec![score])], NOW).await.unwrap(), [true]);
     let result = db.store.results(new.id, &ResultFilter::default(), None, 9).await.unwrap().data.remove(0);
@@ -417,11 +418,15 @@ async fn hostile_texts_are_kept_without_nul(db: Db) {
     assert_eq!(again, Created { id: new.id, is_new: false });
 }
 
+fn output_of(leased: &Leased) -> Option<serde_json::Value> {
+    leased.targets[0].output.as_deref().map(|output| serde_json::from_str(output).unwrap())
+}
+
 /// Two thousand items of two steps go through in batches, run steps first, and the job closes itself.
 async fn a_full_cycle_of_many_items(db: Db) {
     let prompt = db.prompt("faq").await;
     let new = new_job(prompt);
-    let steps = [Step { step: 0, blocked: false }, Step { step: 1, blocked: true }];
+    let steps = [Step { step: 0, blocked: false, width: 1 }, Step { step: 1, blocked: true, width: 1 }];
     prepared(&db, new.clone(), targets(0..1_000), &steps).await;
     assert_eq!(db.store.take(want(new.id, 1, 9, "one", NOW)).await.unwrap(), []);
     for step in [0, 1] {
@@ -432,11 +437,11 @@ async fn a_full_cycle_of_many_items(db: Db) {
             }
             let ended = leased.iter().map(|leased| {
                 let output = (step == 0).then(|| json!({"text": leased.key.nr}));
-                assert_eq!(leased.output, (step == 1).then(|| json!({"text": leased.key.nr})));
+                assert_eq!(output_of(leased), (step == 1).then(|| json!({"text": leased.key.nr})));
                 let scores = if step == 0 { vec![] } else { vec![scored("quality", Ok(1.0))] };
-                Ended { key: leased.key, fence: leased.fence, end: End::Done { scores, output } }
+                Ended { key: leased.key, fence: leased.fence, ends: vec![End::Done { scores, output }] }
             });
-            assert!(db.store.end(ended.collect(), NOW).await.unwrap().iter().all(|held| *held));
+            assert!(db.store.end(ended.collect::<Vec<_>>(), NOW).await.unwrap().iter().all(|held| *held));
         }
     }
     assert_eq!(db.store.job(new.id).await.unwrap().unwrap().phase, Phase::Closing);
@@ -462,7 +467,7 @@ fn takers_at_once_share_the_items() {
                         return mine;
                     }
                     let ended = leased.iter().map(|leased| done(leased, vec![scored("quality", Ok(1.0))]));
-                    assert!(store.end(ended.collect(), NOW).await.unwrap().iter().all(|held| *held));
+                    assert!(store.end(ended.collect::<Vec<_>>(), NOW).await.unwrap().iter().all(|held| *held));
                     mine.extend(leased.into_iter().map(|leased| (leased.key.nr, leased.fence)));
                 }
             });
@@ -506,7 +511,7 @@ async fn measure(db: Db) {
         if leased.is_empty() {
             break;
         }
-        let ended = leased.iter().map(|leased| done(leased, vec![scored("quality", Ok(1.0))])).collect();
+        let ended = leased.iter().map(|leased| done(leased, vec![scored("quality", Ok(1.0))])).collect::<Vec<_>>();
         let begun = std::time::Instant::now();
         db.store.end(ended, NOW).await.unwrap();
         end += begun.elapsed();

@@ -9,6 +9,7 @@ mod harness;
 mod jobs;
 mod jobs_beside;
 mod jobs_random;
+mod jobs_ranges;
 mod ledger;
 mod oracle;
 mod people;

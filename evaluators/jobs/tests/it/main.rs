@@ -2,7 +2,7 @@
 //!
 //! - `endpoint`: a fake endpoint that counts and bills every call. `world`: a database with an engine on it. `child`: an engine to be killed.
 //! - `whole`: jobs that go well. `failures`: every class. `money`: budgets. `requests`: faults. `kills`, `restarts`, `fleet`: what dies.
-//! - `measure`: what a built-in costs from end to end; ignored, for it takes its time.
+//! - `ranges`: functions, which take many examples at a time.
 
 #![allow(clippy::unwrap_used, reason = "in tests, and in what helps them, a panic is the report")]
 
@@ -11,8 +11,8 @@ mod endpoint;
 mod failures;
 mod fleet;
 mod kills;
-mod measure;
 mod money;
+mod ranges;
 mod requests;
 mod restarts;
 mod whole;

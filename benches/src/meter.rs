@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 /// What a run took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
-    pub(crate) traces: u64,
+    /// Traces, or items.
+    pub(crate) items: u64,
     pub(crate) wall: Duration,
     /// Of this process.
     pub(crate) cpu: Duration,
@@ -30,9 +31,9 @@ impl Meter {
         Self { begun: Instant::now(), cpu: own(), server, written: written() }
     }
 
-    pub(crate) fn end(self, traces: u64) -> Spent {
+    pub(crate) fn end(self, items: u64) -> Spent {
         Spent {
-            traces,
+            items,
             wall: self.begun.elapsed(),
             cpu: own().saturating_sub(self.cpu),
             server: self.server.map(|(pid, before)| of_server(pid).saturating_sub(before)),
@@ -41,14 +42,26 @@ impl Meter {
     }
 }
 
-/// All threads, to the nanosecond as the scheduler counts it.
+/// All threads: to the nanosecond as the scheduler counts those that live, or in ticks of 10 ms with those that ended, whichever is more.
 fn own() -> Duration {
+    living().max(ticks("self"))
+}
+
+fn living() -> Duration {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Duration::ZERO };
     let nanos = tasks.flatten().filter_map(|task| {
         let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
         stat.split(' ').next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(nanos.sum())
+}
+
+fn ticks(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    Duration::from_millis(
+        rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10,
+    )
 }
 
 fn written() -> u64 {
