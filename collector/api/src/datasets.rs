@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Type};
-use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset};
+use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset, Viewer};
 use emberd_store::library::{Page, TraceFilter};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
-use crate::permission::Caller;
 use crate::refusal::{Detail, Refusal};
 
 const NAME_CHARS_MAX: usize = 255;
@@ -40,22 +39,22 @@ pub(crate) struct Told {
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Told>>, Refusal> {
     let (limit, cursor) = (asked.limit(), asked.text("cursor"));
     asked.finish()?;
-    let Page { data, next_cursor } = shared.store.datasets(caller.viewer(), cursor.as_deref(), limit).await?;
+    let Page { data, next_cursor } = shared.store.datasets(viewer, cursor.as_deref(), limit).await?;
     let mut told = Vec::with_capacity(data.len());
     for row in data {
-        told.push(counted(&shared, caller, row).await?);
+        told.push(counted(&shared, viewer, row).await?);
     }
     Ok(Json(Page { data: told, next_cursor }))
 }
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -68,13 +67,13 @@ pub(crate) async fn create(
     fields.finish()?;
     let kind = kind.ok_or_else(|| Refusal::invalid("type", "is missing"))?;
     let examples = datasets::validate(kind, &rows, FAULTS_MAX).map_err(faults)?;
-    make(&shared, caller, New { name, description, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind, is_public, examples }).await
 }
 
 /// A file in the body: its format is its content-type.
 pub(crate) async fn upload(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
     headers: HeaderMap,
     body: Bytes,
@@ -106,13 +105,13 @@ pub(crate) async fn upload(
         Ok(Err(error)) => return Err(Refusal::invalid("", error.to_string())),
         Err(_) => return Err(Refusal::invalid("", "the file cannot be read")),
     };
-    make(&shared, caller, New { name, description: None, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description: None, kind, is_public, examples }).await
 }
 
 /// Of a prompt's latest traces: `{name, description?, isPublic?, traces: {promptId, limit?}}`.
 pub(crate) async fn from_traces(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -144,7 +143,7 @@ pub(crate) async fn from_traces(
             break;
         }
     }
-    make(&shared, caller, New { name, description, kind: Type::Custom, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind: Type::Custom, is_public, examples }).await
 }
 
 struct New {
@@ -155,7 +154,7 @@ struct New {
     examples: Vec<Example>,
 }
 
-async fn make(shared: &Shared, caller: Caller, new: New) -> Result<(StatusCode, Json<Told>), Refusal> {
+async fn make(shared: &Shared, viewer: Viewer, new: New) -> Result<(StatusCode, Json<Told>), Refusal> {
     if new.examples.is_empty() {
         return Err(Refusal::invalid("data", "there are no examples"));
     }
@@ -166,11 +165,11 @@ async fn make(shared: &Shared, caller: Caller, new: New) -> Result<(StatusCode, 
         data: rows(new.kind, &new.examples)?,
         metadata: json!({}),
         is_public: new.is_public,
-        created_by: caller.viewer().user,
+        created_by: viewer.user,
     };
     let made = shared.store.create_dataset(row, shared.clock.now()).await?;
     let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
-    Ok((StatusCode::CREATED, Json(told(shared, caller, id).await?)))
+    Ok((StatusCode::CREATED, Json(told(shared, viewer, id).await?)))
 }
 
 /// The rows as the table has them: each with its id, so that an example stays the same one when others come and go.
@@ -192,38 +191,38 @@ fn kind_of(row: &Dataset) -> Type {
     Type::ALL.into_iter().find(|kind| kind.name() == row.kind.as_str()).unwrap_or(Type::Custom)
 }
 
-async fn told(shared: &Shared, caller: Caller, id: Uuid) -> Result<Told, Refusal> {
-    let row = shared.store.dataset(caller.viewer(), id).await?.ok_or(Refusal::Missing("dataset"))?;
-    counted(shared, caller, row).await
+async fn told(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<Told, Refusal> {
+    let row = shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
+    counted(shared, viewer, row).await
 }
 
-async fn counted(shared: &Shared, caller: Caller, row: Dataset) -> Result<Told, Refusal> {
-    let examples = shared.store.example_count(caller.viewer(), row.id).await?.unwrap_or(0);
+async fn counted(shared: &Shared, viewer: Viewer, row: Dataset) -> Result<Told, Refusal> {
+    let examples = shared.store.example_count(viewer, row.id).await?.unwrap_or(0);
     Ok(Told { row, examples })
 }
 
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<Json<Told>, Refusal> {
     asked.finish()?;
-    Ok(Json(told(&shared, caller, id).await?))
+    Ok(Json(told(&shared, viewer, id).await?))
 }
 
 /// Its examples as they stand there, by pages.
 pub(crate) async fn examples(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Value>>, Refusal> {
     let limit = asked.limit();
     let from: i64 = asked.parsed("cursor", "a cursor of this list").unwrap_or(0);
     asked.finish()?;
-    shared.store.dataset(caller.viewer(), id).await?.ok_or(Refusal::Missing("dataset"))?;
-    let found = shared.store.examples(caller.viewer(), id, from, limit).await?;
+    shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
+    let found = shared.store.examples(viewer, id, from, limit).await?;
     let next_cursor = (found.len() as u32 == limit).then(|| (from + i64::from(limit)).to_string());
     Ok(Json(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor }))
 }
@@ -231,18 +230,18 @@ pub(crate) async fn examples(
 /// All of it, in the format that `accept` names.
 pub(crate) async fn export(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     asked.finish()?;
     let format = format_of(&headers, header::ACCEPT.as_str()).unwrap_or(Format::Json);
-    let row = shared.store.dataset(caller.viewer(), id).await?.ok_or(Refusal::Missing("dataset"))?;
+    let row = shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
     let kind = kind_of(&row);
     let mut rows = Vec::new();
     while (rows.len() as i64) < EXPORT_MAX {
-        let stretch = shared.store.examples(caller.viewer(), id, rows.len() as i64, STRETCH).await?;
+        let stretch = shared.store.examples(viewer, id, rows.len() as i64, STRETCH).await?;
         if stretch.is_empty() {
             break;
         }
@@ -257,13 +256,13 @@ pub(crate) async fn export(
 
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<Json<Told>, Refusal> {
     asked.finish()?;
-    let before = shared.store.dataset(caller.viewer(), id).await?.ok_or(Refusal::Missing("dataset"))?;
+    let before = shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
     let name = fields.maybe_text("name", NAME_CHARS_MAX);
     let description = fields.maybe_text("description", DESCRIPTION_CHARS_MAX);
     let is_public = fields.flag("isPublic");
@@ -275,20 +274,20 @@ pub(crate) async fn change(
         None => None,
     };
     let change = DatasetChange { name, description, data, metadata: None, is_public };
-    if !shared.store.update_dataset(caller.viewer(), id, change, shared.clock.now()).await? {
+    if !shared.store.update_dataset(viewer, id, change, shared.clock.now()).await? {
         return Err(Refusal::Forbidden);
     }
-    Ok(Json(told(&shared, caller, id).await?))
+    Ok(Json(told(&shared, viewer, id).await?))
 }
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<StatusCode, Refusal> {
     asked.finish()?;
-    match shared.store.delete_dataset(caller.viewer(), id).await? {
+    match shared.store.delete_dataset(viewer, id).await? {
         DatasetDeleted::Gone => Ok(StatusCode::NO_CONTENT),
         DatasetDeleted::InUse => Err(Refusal::Conflict("an evaluation ran on it: delete that first")),
         DatasetDeleted::NotFound => Err(Refusal::Missing("dataset")),

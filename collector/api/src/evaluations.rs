@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use emberd_evaluators_jobs::{CheckError, CreateError, Fault, Quote, Share};
-use emberd_store::jobs::{Evaluation, EvaluationFilter, Money, ResultFilter, StoredResult};
+use emberd_store::jobs::{Evaluation, EvaluationFilter, Money, ResultFilter, StoredResult, Viewer};
 use emberd_store::library::Page;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
-use crate::permission::Caller;
 use crate::refusal::{Detail, Refusal};
 
 const STATUSES: [(&str, &str); 5] = [
@@ -58,6 +57,7 @@ pub(crate) fn dollars(money: Money) -> f64 {
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
     let (limit, cursor) = (asked.limit(), asked.text("cursor"));
@@ -67,33 +67,34 @@ pub(crate) async fn list(
         creator: asked.parsed("createdBy", "a UUID"),
     };
     asked.finish()?;
-    Ok(Json(shared.store.evaluations(&filter, cursor.as_deref(), limit).await?))
+    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
 }
 
 /// Those of a prompt: `GET /api/prompts/{id}/evaluations`.
 pub(crate) async fn of_prompt(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     Id(prompt): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
     let (limit, cursor) = (asked.limit(), asked.text("cursor"));
     let status = asked.word("status", &STATUSES).map(str::to_owned);
     asked.finish()?;
-    shared.store.prompt(prompt).await?.ok_or(Refusal::Missing("prompt"))?;
+    shared.store.seen_by(viewer).prompt(prompt).await?.ok_or(Refusal::Missing("prompt"))?;
     let filter = EvaluationFilter { prompt: Some(prompt), status, creator: None };
-    Ok(Json(shared.store.evaluations(&filter, cursor.as_deref(), limit).await?))
+    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
 }
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
     asked.finish()?;
     let key = idempotency_key(&headers)?;
-    let created = shared.evaluations.create(&fields.whole(), key, caller.viewer()).await?;
+    let created = shared.evaluations.create(&fields.whole(), key, viewer).await?;
     let status = if created.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(told(&shared, created.id).await?)))
 }
@@ -108,13 +109,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 /// What a request would take; nothing is made.
 pub(crate) async fn quote(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     fields: Fields,
 ) -> Result<Json<Value>, Refusal> {
     asked.finish()?;
     let Quote { examples, items, calls, cost_low, cost_high, unpriced, is_exact } =
-        shared.evaluations.quote(&fields.whole(), caller.viewer()).await?;
+        shared.evaluations.quote(&fields.whole(), viewer).await?;
     Ok(Json(json!({
         "examples": examples,
         "items": items,
@@ -149,7 +150,7 @@ async fn told(shared: &Shared, id: Uuid) -> Result<Told, Refusal> {
 /// Another name or description; `status: "cancelled"` cancels.
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
     mut fields: Fields,
@@ -160,30 +161,30 @@ pub(crate) async fn change(
     let cancels = fields.word("status", &[("cancelled", ())]).is_some();
     fields.finish()?;
     if name.is_some() || description.is_some() {
-        let is_own = shared.store.update_evaluation(caller.viewer(), id, name, description, shared.clock.now()).await?;
+        let is_own = shared.store.update_evaluation(viewer, id, name, description, shared.clock.now()).await?;
         if !is_own {
             return Err(missing_or_forbidden(&shared, id).await?);
         }
     }
     if cancels {
-        cancel_own(&shared, caller, id).await?;
+        cancel_own(&shared, viewer, id).await?;
     }
     Ok(Json(told(&shared, id).await?))
 }
 
 pub(crate) async fn cancel(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<Json<Told>, Refusal> {
     asked.finish()?;
-    cancel_own(&shared, caller, id).await?;
+    cancel_own(&shared, viewer, id).await?;
     Ok(Json(told(&shared, id).await?))
 }
 
-async fn cancel_own(shared: &Shared, caller: Caller, id: Uuid) -> Result<(), Refusal> {
-    own(shared, caller, id).await?;
+async fn cancel_own(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<(), Refusal> {
+    own(shared, viewer, id).await?;
     if shared.evaluations.cancel(id).await? {
         return Ok(());
     }
@@ -193,7 +194,7 @@ async fn cancel_own(shared: &Shared, caller: Caller, id: Uuid) -> Result<(), Ref
 /// Tries again what failed; with `{"classes": [..]}` only errors of these classes.
 pub(crate) async fn retry(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
     mut fields: Fields,
@@ -201,28 +202,27 @@ pub(crate) async fn retry(
     asked.finish()?;
     let classes = fields.texts("classes", 64);
     fields.finish()?;
-    own(&shared, caller, id).await?;
+    own(&shared, viewer, id).await?;
     shared.evaluations.retry(id, &classes).await?;
     Ok(Json(told(&shared, id).await?))
 }
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<StatusCode, Refusal> {
     asked.finish()?;
-    if shared.store.delete_evaluation(caller.viewer(), id).await? {
+    if shared.store.delete_evaluation(viewer, id).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(missing_or_forbidden(&shared, id).await?)
 }
 
 /// Everyone sees every evaluation; its creator changes it.
-async fn own(shared: &Shared, caller: Caller, id: Uuid) -> Result<(), Refusal> {
+async fn own(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<(), Refusal> {
     let row = shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
-    let viewer = caller.viewer();
     if viewer.is_admin || viewer.user == row.created_by { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 

@@ -1,25 +1,30 @@
 //! What every request passes, in one place: the outer gate that all pass ([`front`]), and the one at each route ([`guard`]).
 //!
-//! Order: host, session, origin, permission, (rate limit, once callers can be told apart,) answer, access log, which has the
-//! refusals too. Promise: a handler runs only for a caller who may; every answer carries the headers that keep browsers from
-//! guessing, framing and storing it.
-//! Not here: which permission a route asks for (`routes.rs`).
+//! Order: host, session, origin, permission, rate limit, answer, access log, which has the refusals too. Promise: a handler runs only
+//! for a caller who may, and not oftener than it may; every answer carries the headers that keep browsers from guessing, framing and
+//! storing it.
+//! Not here: which permission a route asks for (`routes.rs`), whom a token names (`sessions.rs`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use emberd_identity::Caller;
 use tokio::time::Instant;
 
+use crate::flags::{Flags, Part};
+use crate::limits::{Limits, Rate, Whose};
 use crate::meter::NO_ROUTE;
-use crate::permission::{Caller, Callers, Permission};
+use crate::permission::{self, Asked, may, viewer};
 use crate::refusal::Refusal;
-use crate::{Config, Shared};
+use crate::sessions::{Sessions, Shown, Stranger};
+use crate::usage::Call;
+use crate::{Callers, Config, Shared};
 
 /// No answer takes longer, the reading of the body included.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -38,9 +43,20 @@ const CORS_METHODS: &str = "GET, POST, PATCH, DELETE";
 const CORS_HEADERS: &str = "authorization, content-type";
 const CORS_SECONDS: &str = "600";
 
+/// What callers that are nobody may ask from one address: health, and tries to log in.
+const STRANGERS: Rate = Rate { per_second: 20.0, burst: 100.0 };
+/// What scrapers and probes ask every few seconds is no use of the API.
+const UNLOGGED: [&str; 3] = ["healthz", "readyz", "metrics"];
+
 /// What the gate is told.
 pub(crate) struct Gate {
-    callers: Callers,
+    /// None: every caller is the local administrator.
+    pub(crate) sessions: Option<Sessions>,
+    /// Of users, by profile.
+    users: Option<Limits>,
+    /// Of callers that are nobody, by address.
+    strangers: Limits,
+    flags: Flags,
     origins: Vec<String>,
     /// Bound to loopback: a name that leads there from a browser must be a loopback name, or some other site's page has made
     /// its own name lead here (DNS rebinding) and would count as the same origin.
@@ -52,8 +68,20 @@ pub(crate) struct Gate {
 struct Operation(&'static str);
 
 impl Gate {
-    pub(crate) fn new(config: &Config, address: SocketAddr) -> Self {
-        Self { callers: config.callers, origins: config.cors.clone(), loopback: address.ip().is_loopback() }
+    pub(crate) fn new(config: Config, address: SocketAddr) -> Self {
+        let Config { callers, cors: origins, rate, flags, .. } = config;
+        let (sessions, users) = match callers {
+            Callers::LocalAdministrator => (None, None),
+            Callers::Tokens(identity) => (Some(Sessions::new(*identity)), Some(Limits::new(rate))),
+        };
+        Self {
+            sessions,
+            users,
+            strangers: Limits::new(STRANGERS),
+            flags,
+            origins,
+            loopback: address.ip().is_loopback(),
+        }
     }
 
     fn host(&self, request: &Request) -> Result<Authority, Refusal> {
@@ -72,12 +100,33 @@ impl Gate {
         hosts.into_iter().flatten().next().ok_or(Refusal::Host)
     }
 
-    fn session(&self) -> Caller {
-        match self.callers {
-            Callers::LocalAdministrator => Caller::LocalAdministrator,
-            // Where a token will be checked.
-            Callers::Tokens => Caller::Nobody,
+    /// Who calls; `Err` where that cannot be known now. A token that is not believed is told like none at all, and counted against the
+    /// address it came from.
+    async fn session(&self, shared: &Shared, headers: &HeaderMap, from: IpAddr) -> Result<Caller, Refusal> {
+        let Some(sessions) = &self.sessions else { return Ok(Caller::LocalAdministrator) };
+        let Some(shown) = Shown::of(headers) else { return Ok(Caller::Nobody) };
+        match sessions.user(&shared.store, &shown, shared.clock.now()).await {
+            Ok(user) => Ok(Caller::User(user)),
+            Err(Stranger::Unavailable(error)) => Err(error.into()),
+            Err(Stranger::Refused(why)) => {
+                tracing::info!(%from, %why, "a token is not believed");
+                Ok(Caller::Nobody)
+            }
+            Err(Stranger::Revoked) => {
+                tracing::info!(%from, "a token was ended before");
+                Ok(Caller::Nobody)
+            }
         }
+    }
+
+    /// Takes one from the caller's bucket. Health is asked by those who are nobody, and is never refused for its pace.
+    fn pace(&self, caller: &Caller, from: IpAddr) -> Result<(), Refusal> {
+        let taken = match (caller, &self.users) {
+            (Caller::User(user), Some(users)) => users.take(Whose::User(user.id)),
+            (Caller::Nobody, _) => self.strangers.take(Whose::stranger(from)),
+            _ => Ok(()),
+        };
+        taken.map_err(Refusal::TooOften)
     }
 
     fn origin(&self, headers: &HeaderMap, host: &Authority) -> Origin {
@@ -111,18 +160,27 @@ fn is_loopback(host: &Authority) -> bool {
 pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let gate = &shared.gate;
-    let caller = gate.session();
+    let from = peer(&request);
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(256).collect();
-    request.extensions_mut().insert(caller);
 
+    let mut caller = Caller::Nobody;
     let (origin, answer) = match gate.host(&request) {
         Err(refusal) => (Origin::None, Err(refusal)),
-        Ok(host) => match gate.origin(request.headers(), &host) {
-            Origin::Foreign => (Origin::Foreign, Err(Refusal::Origin)),
-            origin @ Origin::Listed(_) if is_preflight(&request) => (origin, Ok(preflight())),
-            origin => {
-                (origin, tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await.map_err(|_| Refusal::TimedOut))
+        Ok(host) => match gate.session(&shared, request.headers(), from).await {
+            Err(refusal) => (Origin::None, Err(refusal)),
+            Ok(known) => {
+                caller = known;
+                match gate.origin(request.headers(), &host) {
+                    Origin::Foreign => (Origin::Foreign, Err(Refusal::Origin)),
+                    origin @ Origin::Listed(_) if is_preflight(&request) => (origin, Ok(preflight())),
+                    origin => {
+                        request.extensions_mut().insert(viewer(&caller));
+                        request.extensions_mut().insert(caller.clone());
+                        let answer = tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await;
+                        (origin, answer.map_err(|_| Refusal::TimedOut))
+                    }
+                }
             }
         },
     };
@@ -135,8 +193,17 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Reques
     if operation == NO_ROUTE {
         shared.meter.answered(NO_ROUTE, status, took);
     }
-    access_log(&format!("{method} {path}"), operation, status, caller, took);
+    access_log(&format!("{method} {path}"), operation, status, &caller, took);
+    if !UNLOGGED.contains(&operation) {
+        shared.usage.note(Call::new(&caller, method, path, status, took, shared.clock.now()));
+    }
     response
+}
+
+/// Who is at the other end of the connection.
+fn peer(request: &Request) -> IpAddr {
+    let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -163,8 +230,8 @@ fn dress(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-fn access_log(line: &str, operation: &str, status: StatusCode, caller: Caller, took: Duration) {
-    let (status, caller, ms) = (status.as_u16(), caller.name(), took.as_millis());
+fn access_log(line: &str, operation: &str, status: StatusCode, caller: &Caller, took: Duration) {
+    let (status, caller, ms) = (status.as_u16(), permission::name(caller), took.as_millis());
     if status >= 500 {
         tracing::warn!(operation, status, caller, ms, "failed: {line}");
     } else if status >= 400 || !line.starts_with("GET ") {
@@ -179,20 +246,27 @@ fn access_log(line: &str, operation: &str, status: StatusCode, caller: Caller, t
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) permission: Permission,
+    pub(crate) permission: Asked,
+    /// Which part of the API it belongs to; none: it is always there.
+    pub(crate) part: Option<Part>,
     pub(crate) operation: &'static str,
 }
 
 /// Lets a caller through who may, and measures the answer.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let Guard { shared, permission, operation } = guard;
+    let Guard { shared, permission, part, operation } = guard;
     let began = Instant::now();
     let active = shared.meter.begin(operation);
-    let caller = request.extensions().get::<Caller>().copied().unwrap_or(Caller::Nobody);
-    let mut response = match (caller.may(permission), caller.is_known()) {
-        (true, _) => next.run(request).await,
-        (false, true) => Refusal::Forbidden.into_response(),
-        (false, false) => Refusal::Unknown.into_response(),
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+    let paced = if permission.is_some() { shared.gate.pace(&caller, peer(&request)) } else { Ok(()) };
+    let is_out = caller.is_known() && part.is_some_and(|part| !shared.gate.flags.let_in(part, &caller));
+    let mut response = match (may(&caller, permission), caller.is_known(), paced) {
+        (_, _, Ok(())) if is_out => Refusal::Missing("path").into_response(),
+        (true, _, Ok(())) => next.run(request).await,
+        (true, _, Err(refusal)) => refusal.into_response(),
+        (false, true, _) => Refusal::Forbidden.into_response(),
+        (false, false, Ok(())) => Refusal::Unknown.into_response(),
+        (false, false, Err(refusal)) => refusal.into_response(),
     };
     drop(active);
     shared.meter.answered(operation, response.status(), began.elapsed());

@@ -7,22 +7,29 @@
 //! Kept by: `tests`, which ask each route over real HTTP, against SQLite and PostgreSQL.
 //!
 //! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
-//! - [`permission`]: who may what; [`meter`]: how long answers took; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
+//! - [`proxy`]: Phoenix's own API; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
 mod ask;
+mod auth;
 mod datasets;
 mod evaluations;
+mod flags;
 mod gate;
+mod limits;
 mod meter;
 mod operations;
 mod permission;
 mod prompts;
+pub mod proxy;
 mod refusal;
 mod routes;
 mod rules;
 mod server;
+mod sessions;
 mod templates;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -35,20 +42,38 @@ use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
 use emberd_store::Store;
 
-pub use permission::Callers;
+pub use flags::{Flag, Flags, Part};
+pub use limits::Rate;
+pub use routes::Route;
 pub use server::Api;
+pub use sessions::Identity;
 
 /// Where the API listens, and to whom.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// The address; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who callers are taken for.
     pub callers: Callers,
+    /// How often each user may ask.
+    pub rate: Rate,
+    /// Which parts are there, and for whom.
+    pub flags: Flags,
+    /// The way to Phoenix's own API; none: there is none.
+    pub phoenix: Option<proxy::Config>,
     /// Origins of other sites' pages that may call it from a browser, as `https://app.example`.
     pub cors: Vec<String>,
     /// Where files that callers send are read.
     pub reader: emberd_evaluators_datasets::Reader,
+}
+
+/// Who callers are taken for.
+#[derive(Debug)]
+pub enum Callers {
+    /// Everyone is the local administrator: only for a port that no other machine reaches.
+    LocalAdministrator,
+    /// Everyone must show a token.
+    Tokens(Box<Identity>),
 }
 
 /// What the API may show of the rooms that it does not know.
@@ -86,4 +111,7 @@ struct Shared {
     reader: emberd_evaluators_datasets::Reader,
     /// Files that may be read at once.
     reading: Arc<tokio::sync::Semaphore>,
+    logins: auth::Logins,
+    usage: usage::Usage,
+    proxy: Option<proxy::Proxy>,
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,28 @@ impl Latency {
         writeln!(out, "{NAME}_bucket{{{labels},le=\"+Inf\"}} {}", self.count)?;
         writeln!(out, "{NAME}_sum{{{labels}}} {}", self.sum_ms)?;
         writeln!(out, "{NAME}_count{{{labels}}} {}", self.count)
+    }
+}
+
+/// How often something was there already.
+#[derive(Debug, Default)]
+pub(crate) struct Hits {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Hits {
+    pub(crate) fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was, and how often not.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use emberd_store::Store;
+use axum::{Extension, Json};
+use emberd_store::jobs::Viewer;
+use emberd_store::{Moment, Store};
 use serde_json::{Value, json};
 
 use crate::ask::Parameters;
@@ -35,6 +36,7 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoRespon
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let mut text = String::with_capacity(16 << 10);
     shared.meter.write(&mut text);
+    shared.usage.write(&mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -84,4 +86,49 @@ async fn database(store: &Store) -> Value {
 
 fn millis(duration: Duration) -> Value {
     json!(duration.as_micros() as f64 / 1_000.0)
+}
+
+/// `GET /api/phoenix/health`: what the application's monitor shows.
+pub(crate) async fn health(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
+    parameters.finish()?;
+    let status = shared.view.status();
+    let database = database(&shared.store).await;
+    let mut metrics = database.clone();
+    if let Some(metrics) = metrics.as_object_mut() {
+        metrics.remove("healthy");
+        metrics.remove("counts");
+    }
+    let ratio = |(hits, misses): (u64, u64)| json!({ "hits": hits, "misses": misses, "ratio": (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64) });
+    let profiles = shared.gate.sessions.as_ref().map(|sessions| sessions.hits.counts()).unwrap_or_default();
+    let (proxied, (answers, bytes)) = shared.proxy.as_ref().map(|proxy| proxy.cached()).unwrap_or_default();
+    let (good, bad) = shared.logins.counts();
+    Ok(Json(json!({
+        "database": { "healthy": database["healthy"], "metrics": metrics },
+        "cache": {
+            "metrics": { "profiles": ratio(profiles), "phoenix": ratio(proxied) },
+            "stats": { "phoenix": { "answers": answers, "bytes": bytes } },
+        },
+        "logins": { "good": good, "bad": bad },
+        "phoenix": shared.proxy.as_ref().map(|proxy| proxy.standing()),
+        "log": status["log"],
+        "timestamp": Moment::from(shared.clock.now()),
+    })))
+}
+
+/// `GET /api/phoenix/stats`: quick numbers for a home page.
+pub(crate) async fn stats(
+    State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
+    mut parameters: Parameters,
+) -> Result<Json<Value>, Refusal> {
+    let limit = parameters.limit();
+    parameters.finish()?;
+    let (counts, summaries) = (shared.store.counts().await?, shared.store.seen_by(viewer).summaries(limit).await?);
+    Ok(Json(json!({
+        "prompts": counts.prompts,
+        "traces": counts.traces,
+        "unassigned": counts.unassigned,
+        "data": summaries,
+        "timestamp": Moment::from(shared.clock.now()),
+    })))
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use emberd_model::rollup::Window;
 use emberd_model::row::Status;
-use emberd_store::Moment;
+use emberd_store::jobs::Viewer;
 use emberd_store::library::{Metric, MetricFilter, NewPrompt, Page, Prompt, Summary, Trace, TraceFilter};
+use emberd_store::{Moment, Store};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -24,23 +25,25 @@ const STATUSES: [(&str, Status); 3] =
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Prompt>>, Refusal> {
     let (limit, cursor) = (asked.limit(), asked.text("cursor"));
     asked.finish()?;
-    Ok(Json(shared.store.prompts(cursor.as_deref(), limit).await?))
+    Ok(Json(shared.store.seen_by(viewer).prompts(cursor.as_deref(), limit).await?))
 }
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<Prompt>), Refusal> {
     asked.finish()?;
     let (title, content) = (fields.text("title", TITLE_CHARS_MAX), fields.text("content", CONTENT_CHARS_MAX));
     fields.finish()?;
-    // The local administrator has no profile.
-    let new = NewPrompt { title, content, created_by: None };
+    // The local administrator is nobody in particular.
+    let new = NewPrompt { title, content, created_by: Some(viewer.user).filter(|user| !user.is_nil()) };
     let prompt = shared.store.create_prompt(new, shared.clock.now()).await?;
     Ok((StatusCode::CREATED, Json(prompt)))
 }
@@ -54,6 +57,7 @@ pub(crate) struct Performance {
 
 pub(crate) async fn performance(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Performance>, Refusal> {
@@ -61,14 +65,16 @@ pub(crate) async fn performance(
     let window = asked.word("window", &words);
     let (from, to) = asked.period::<Moment>();
     asked.finish()?;
-    exists(&shared, id).await?;
-    let data = shared.store.performance(id, &MetricFilter { window, from, to }).await?;
-    let summary = shared.store.summary(id).await?;
+    let store = shared.store.seen_by(viewer);
+    exists(&store, id).await?;
+    let data = store.performance(id, &MetricFilter { window, from, to }).await?;
+    let summary = store.summary(id).await?;
     Ok(Json(Performance { data, summary }))
 }
 
 pub(crate) async fn traces(
     State(shared): State<Arc<Shared>>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Trace>>, Refusal> {
@@ -84,12 +90,13 @@ pub(crate) async fn traces(
         trace: None,
     };
     asked.finish()?;
-    exists(&shared, id).await?;
-    Ok(Json(shared.store.traces(&filter, cursor.as_deref(), limit).await?))
+    let store = shared.store.seen_by(viewer);
+    exists(&store, id).await?;
+    Ok(Json(store.traces(&filter, cursor.as_deref(), limit).await?))
 }
 
-async fn exists(shared: &Shared, prompt: Uuid) -> Result<(), Refusal> {
-    shared.store.prompt(prompt).await?.map(drop).ok_or(Refusal::Missing("prompt"))
+async fn exists(store: &Store, prompt: Uuid) -> Result<(), Refusal> {
+    store.prompt(prompt).await?.map(drop).ok_or(Refusal::Missing("prompt"))
 }
 
 /// A session as the rows name it: by its id where that is a UUID, else by the one derived from it (spec/2, session_id).

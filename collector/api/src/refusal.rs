@@ -1,5 +1,7 @@
 //! What a caller hears instead of an answer: `{error, details?, retryAfter?}`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +26,8 @@ pub(crate) enum Refusal {
     NotJson(String),
     /// 401: the caller did not say who it is.
     Unknown,
+    /// 401: there is no such address with this password.
+    WrongPassword,
     /// 403: the caller may not.
     Forbidden,
     /// 403: a page of this origin may not.
@@ -42,8 +46,12 @@ pub(crate) enum Refusal {
     Format,
     /// 421: the request is meant for another host.
     Host,
+    /// 429: after that time.
+    TooOften(Duration),
     /// 500: someone has to look.
     Broken(&'static str),
+    /// 502: whoever it was asked of answers what cannot be passed on.
+    BadGateway(&'static str),
     /// 503: later.
     Unavailable(&'static str),
     /// 504: it took too long.
@@ -62,7 +70,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
-            Self::Unknown => StatusCode::UNAUTHORIZED,
+            Self::Unknown | Self::WrongPassword => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::Origin => StatusCode::FORBIDDEN,
             Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -70,7 +78,9 @@ impl Refusal {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType | Self::Format => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -81,15 +91,17 @@ impl Refusal {
             Self::Invalid(_) => "Validation failed".into(),
             Self::NotJson(why) => format!("not JSON: {why}"),
             Self::Unknown => "a token is needed".into(),
+            Self::WrongPassword => "Invalid credentials".into(),
             Self::Forbidden => "not allowed".into(),
             Self::Origin => "not allowed for pages of this origin".into(),
             Self::Missing(what) => format!("no such {what}"),
             Self::Method => "no such method here".into(),
-            Self::Conflict(why) | Self::Broken(why) | Self::Unavailable(why) => (*why).into(),
+            Self::Conflict(why) | Self::Broken(why) | Self::BadGateway(why) | Self::Unavailable(why) => (*why).into(),
             Self::TooLarge(bytes) => format!("larger than {bytes} bytes"),
             Self::MediaType => "content-type must be application/json".into(),
             Self::Format => "content-type must be application/json, application/x-ndjson, text/csv or application/vnd.apache.parquet".into(),
             Self::Host => "meant for another host".into(),
+            Self::TooOften(_) => "Rate limit exceeded".into(),
             Self::TimedOut => "took too long".into(),
         }
     }
@@ -101,18 +113,20 @@ impl IntoResponse for Refusal {
         if let Self::Invalid(details) = &self {
             body["details"] = serde_json::json!(details);
         }
-        if let Self::Unavailable(_) = self {
-            body["retryAfter"] = RETRY_AFTER_SECONDS.into();
+        let retry_after = match self {
+            Self::Unavailable(_) => Some(RETRY_AFTER_SECONDS),
+            Self::TooOften(wait) => Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            body["retryAfter"] = seconds.into();
         }
         let mut response = (self.status(), Json(body)).into_response();
-        match self {
-            Self::Unavailable(_) => {
-                drop(response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into()))
-            }
-            Self::Unknown => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            _ => (),
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Self::Unknown = self {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -8,25 +8,70 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Router};
+use emberd_identity::Permission::{self, Administer, DeleteOwn, ReadEvaluations, ReadTraces, WriteOwn};
 
 use crate::ask::Bound;
+use crate::flags::Part;
 use crate::gate::{self, Guard};
-use crate::permission::Permission::{self, Administer, Nothing, ReadEvaluations, ReadTraces, WriteOwn};
-use crate::{Shared, ask, datasets, evaluations, operations, prompts, rules, templates};
+use crate::permission::{Asked, NOTHING};
+use crate::{Shared, ask, auth, datasets, evaluations, operations, prompts, proxy, rules, templates};
 
-/// The whole API.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let routes = Routes { shared: shared.clone(), router: Router::new() };
-    routes
-        .get("/healthz", Nothing, "healthz", operations::healthz)
-        .get("/readyz", Nothing, "readyz", operations::readyz)
+/// Phoenix's own API; what is asked there is asked by the way's own rules besides.
+const PHOENIX: &str = "/api/phoenix/{*path}";
+
+/// A route, for whoever must go over all of them.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// HTTP's method.
+    pub method: Method,
+    /// With `{names}` for what varies.
+    pub path: String,
+    /// The permission that it asks for; none: nothing is asked.
+    pub asked: Option<Permission>,
+    /// Which part of the API it belongs to; none: it is always there.
+    pub part: Option<Part>,
+    /// Its name in the metrics.
+    pub operation: &'static str,
+}
+
+/// The whole API, and the list of its routes.
+pub(crate) fn router(shared: Arc<Shared>) -> (Router, Vec<Route>) {
+    let Routes { router, listed, .. } = routes(&shared);
+    let router = router
+        .fallback(gate::unknown_path)
+        .method_not_allowed_fallback(gate::unknown_method)
+        .layer(DefaultBodyLimit::max(ask::BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(shared.clone(), gate::front))
+        .with_state(shared);
+    (router, listed)
+}
+
+fn routes(shared: &Arc<Shared>) -> Routes {
+    let routes = Routes { shared: Arc::clone(shared), router: Router::new(), listed: Vec::new(), part: None };
+    let routes = routes
+        .get("/healthz", NOTHING, "healthz", operations::healthz)
+        .get("/readyz", NOTHING, "readyz", operations::readyz)
         .get("/metrics", Administer, "metrics", operations::metrics)
         .get("/api/status", Administer, "status", operations::status)
         .get("/api/ledger", Administer, "ledger", operations::ledger)
+        .get("/api/phoenix/health", ReadTraces, "health", operations::health)
+        .get("/api/phoenix/stats", ReadTraces, "stats", operations::stats)
+        .get(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .post(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .put(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .patch(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .delete(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .post("/api/auth/phoenix", NOTHING, "login", auth::login)
+        .delete("/api/auth/phoenix", ReadTraces, "logout", auth::logout)
         .get("/api/prompts", ReadTraces, "prompts", prompts::list)
-        .post("/api/prompts", WriteOwn, "create_prompt", prompts::create)
+        .post("/api/prompts", WriteOwn, "create_prompt", prompts::create);
+    let routes = routes
+        .of(Part::Traces)
         .get("/api/prompts/{id}/performance", ReadTraces, "prompt_performance", prompts::performance)
         .get("/api/prompts/{id}/traces", ReadTraces, "prompt_traces", prompts::traces)
+        .get("/api/traces/{trace}/decisions", ReadEvaluations, "decisions", rules::why);
+    routes
+        .of(Part::Evaluations)
         .get("/api/prompts/{id}/evaluations", ReadEvaluations, "prompt_evaluations", evaluations::of_prompt)
         .get("/api/evaluators", ReadEvaluations, "evaluators", evaluations::evaluators)
         .get("/api/evaluations", ReadEvaluations, "evaluations", evaluations::list)
@@ -34,7 +79,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .post("/api/evaluations/quote", WriteOwn, "quote_evaluation", evaluations::quote)
         .get("/api/evaluations/{id}", ReadEvaluations, "evaluation", evaluations::get)
         .patch("/api/evaluations/{id}", WriteOwn, "change_evaluation", evaluations::change)
-        .delete("/api/evaluations/{id}", WriteOwn, "delete_evaluation", evaluations::delete)
+        .delete("/api/evaluations/{id}", DeleteOwn, "delete_evaluation", evaluations::delete)
         .post("/api/evaluations/{id}/cancel", WriteOwn, "cancel_evaluation", evaluations::cancel)
         .post("/api/evaluations/{id}/retry", WriteOwn, "retry_evaluation", evaluations::retry)
         .get("/api/evaluations/{id}/results", ReadEvaluations, "evaluation_results", evaluations::results)
@@ -44,35 +89,35 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .post("/api/datasets/from-traces", WriteOwn, "dataset_from_traces", datasets::from_traces)
         .get("/api/datasets/{id}", ReadEvaluations, "dataset", datasets::get)
         .patch("/api/datasets/{id}", WriteOwn, "change_dataset", datasets::change)
-        .delete("/api/datasets/{id}", WriteOwn, "delete_dataset", datasets::delete)
+        .delete("/api/datasets/{id}", DeleteOwn, "delete_dataset", datasets::delete)
         .get("/api/datasets/{id}/examples", ReadEvaluations, "dataset_examples", datasets::examples)
         .get("/api/datasets/{id}/export", ReadEvaluations, "export_dataset", datasets::export)
         .get("/api/evaluation-rules", ReadEvaluations, "rules", rules::list)
         .post("/api/evaluation-rules", Administer, "put_rule", rules::put)
         .patch("/api/evaluation-rules/{id}", Administer, "change_rule", rules::change)
         .delete("/api/evaluation-rules/{id}", Administer, "delete_rule", rules::delete)
-        .get("/api/traces/{trace}/decisions", ReadEvaluations, "decisions", rules::why)
         .get("/api/evaluation-templates", ReadEvaluations, "templates", templates::list)
         .post("/api/evaluation-templates", WriteOwn, "create_template", templates::create)
         .get("/api/evaluation-templates/{id}", ReadEvaluations, "template", templates::get)
         .patch("/api/evaluation-templates/{id}", WriteOwn, "change_template", templates::change)
-        .delete("/api/evaluation-templates/{id}", WriteOwn, "delete_template", templates::delete)
-        .router
-        .fallback(gate::unknown_path)
-        .method_not_allowed_fallback(gate::unknown_method)
-        .layer(DefaultBodyLimit::max(ask::BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(shared.clone(), gate::front))
-        .with_state(shared)
+        .delete("/api/evaluation-templates/{id}", DeleteOwn, "delete_template", templates::delete)
 }
 
 /// Routes in the making. There is no way to add one but with a permission, and an operation's name for the metrics.
 struct Routes {
     shared: Arc<Shared>,
     router: Router<Arc<Shared>>,
+    listed: Vec<Route>,
+    part: Option<Part>,
 }
 
 impl Routes {
-    fn get<H, T>(self, path: &str, permission: Permission, operation: &'static str, handler: H) -> Self
+    /// What follows belongs to this part.
+    fn of(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
+    fn get<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Shared>>,
         T: 'static,
@@ -80,7 +125,7 @@ impl Routes {
         self.route(&Method::GET, path, permission, operation, handler)
     }
 
-    fn post<H, T>(self, path: &str, permission: Permission, operation: &'static str, handler: H) -> Self
+    fn post<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Shared>>,
         T: 'static,
@@ -88,7 +133,15 @@ impl Routes {
         self.route(&Method::POST, path, permission, operation, handler)
     }
 
-    fn patch<H, T>(self, path: &str, permission: Permission, operation: &'static str, handler: H) -> Self
+    fn put<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        self.route(&Method::PUT, path, permission, operation, handler)
+    }
+
+    fn patch<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Shared>>,
         T: 'static,
@@ -96,7 +149,7 @@ impl Routes {
         self.route(&Method::PATCH, path, permission, operation, handler)
     }
 
-    fn delete<H, T>(self, path: &str, permission: Permission, operation: &'static str, handler: H) -> Self
+    fn delete<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Shared>>,
         T: 'static,
@@ -105,7 +158,7 @@ impl Routes {
     }
 
     /// A POST whose body may be a whole dataset.
-    fn upload<H, T>(self, path: &str, permission: Permission, operation: &'static str, handler: H) -> Self
+    fn upload<H, T>(self, path: &str, permission: impl Into<Asked>, operation: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Shared>>,
         T: 'static,
@@ -119,7 +172,7 @@ impl Routes {
         self,
         method: &Method,
         path: &str,
-        permission: Permission,
+        permission: impl Into<Asked>,
         operation: &'static str,
         handler: H,
     ) -> Self
@@ -127,12 +180,14 @@ impl Routes {
         H: Handler<T, Arc<Shared>>,
         T: 'static,
     {
-        let Self { shared, router } = self;
+        let Self { shared, router, mut listed, part } = self;
+        let asked = permission.into();
         shared.meter.know(operation);
+        listed.push(Route { method: method.clone(), path: path.to_owned(), asked, part, operation });
         let filter = MethodFilter::try_from(method.clone()).expect("the methods above are HTTP's own");
-        let guard = Guard { shared: shared.clone(), permission, operation };
+        let guard = Guard { shared: shared.clone(), permission: asked, part, operation };
         let method: MethodRouter<Arc<Shared>> =
             on(filter, handler).route_layer(middleware::from_fn_with_state(guard, gate::guard));
-        Self { shared, router: router.route(path, method) }
+        Self { shared, router: router.route(path, method), listed, part }
     }
 }

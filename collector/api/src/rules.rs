@@ -9,13 +9,12 @@ use axum::http::StatusCode;
 use emberd_evaluators_jobs::live::{RuleError, Why};
 use emberd_model::TraceId;
 use emberd_store::Moment;
-use emberd_store::jobs::{Rule, Subject};
+use emberd_store::jobs::{Rule, Subject, Viewer};
 use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
 use crate::evaluations::{dollars, invalid};
-use crate::permission::Caller;
 use crate::refusal::Refusal;
 
 fn told(rule: &Rule) -> Value {
@@ -45,12 +44,12 @@ pub(crate) async fn list(State(shared): State<Arc<Shared>>, asked: Parameters) -
 /// Makes a rule, or gives the one of its name other contents.
 pub(crate) async fn put(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     asked.finish()?;
-    let rule = shared.evaluations.put_rule(&fields.whole(), caller.viewer()).await?;
+    let rule = shared.evaluations.put_rule(&fields.whole(), viewer).await?;
     Ok((StatusCode::CREATED, Json(told(&rule))))
 }
 

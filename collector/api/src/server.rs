@@ -9,7 +9,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::middleware::AddExtension;
+use axum::{Extension, Router};
 use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
 use emberd_store::Store;
@@ -20,9 +22,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
 
+use crate::auth::Logins;
 use crate::gate::Gate;
 use crate::meter::Meter;
+use crate::proxy::Proxy;
+use crate::routes::Route;
+use crate::usage::Usage;
 use crate::{Callers, Config, Shared, View, routes};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
@@ -41,6 +48,8 @@ pub struct Api {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    routes: Vec<Route>,
+    shared: Arc<Shared>,
 }
 
 impl Api {
@@ -52,7 +61,7 @@ impl Api {
         view: Arc<dyn View>,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        if config.callers == Callers::LocalAdministrator && !config.listen.ip().is_loopback() {
+        if matches!(config.callers, Callers::LocalAdministrator) && !config.listen.ip().is_loopback() {
             let message = format!(
                 "{} can be reached from other machines, and every caller would be the administrator",
                 config.listen
@@ -62,11 +71,23 @@ impl Api {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let gate = Gate::new(&config, address);
-        let reading = Arc::new(Semaphore::new(READING_MAX));
-        let shared =
-            Shared { store, view, clock, evaluations, meter: Meter::default(), gate, reader: config.reader, reading };
-        Ok(Self { listener, address, router: routes::router(Arc::new(shared)) })
+        let proxy = config.phoenix.clone().map(Proxy::new).transpose()?;
+        let shared = Shared {
+            store,
+            view,
+            clock,
+            evaluations,
+            meter: Meter::default(),
+            reader: config.reader.clone(),
+            reading: Arc::new(Semaphore::new(READING_MAX)),
+            gate: Gate::new(config, address),
+            logins: Logins::new(),
+            usage: Usage::new(),
+            proxy,
+        };
+        let shared = Arc::new(shared);
+        let (router, routes) = routes::router(Arc::clone(&shared));
+        Ok(Self { listener, address, router, routes, shared })
     }
 
     /// Where it listens.
@@ -75,10 +96,19 @@ impl Api {
         self.address
     }
 
+    /// Every route.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
     /// Answers until `stop`, and lets those inside finish. Dropped before that, it cuts all connections.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let drained = CancellationToken::new();
+        let mut beside = JoinSet::new();
+        beside.spawn(beside_requests(Arc::clone(&self.shared), stop.clone(), drained.clone()));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -95,8 +125,9 @@ impl Api {
                 } => accepted,
             };
             match accepted {
-                (place, Ok((stream, _))) => {
-                    let (router, stop) = (self.router.clone(), stop.clone());
+                (place, Ok((stream, from))) => {
+                    let router = Extension(ConnectInfo(from)).layer(self.router.clone());
+                    let stop = stop.clone();
                     connections.spawn(async move {
                         serve(stream, router, stop).await;
                         drop(place);
@@ -110,11 +141,24 @@ impl Api {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+        drained.cancel();
+        while beside.join_next().await.is_some() {}
         Ok(())
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+/// What goes on beside requests: tokens that end and keys that change are learnt until `stop`, calls are written down until the last
+/// was `drained`.
+async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: CancellationToken) {
+    let sessions = async {
+        if let Some(sessions) = &shared.gate.sessions {
+            sessions.run(&shared.store, || shared.clock.now(), &stop).await;
+        }
+    };
+    tokio::join!(sessions, shared.usage.run(&shared.store, &drained));
+}
+
+async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));

@@ -7,14 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use emberd_evaluators_kit::judge;
-use emberd_store::jobs::{NewTemplate, Template};
+use emberd_store::jobs::{NewTemplate, Template, Viewer};
 use emberd_store::library::Page;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
-use crate::permission::Caller;
 use crate::refusal::Refusal;
 
 const NAME_CHARS_MAX: usize = 255;
@@ -22,17 +21,17 @@ const DESCRIPTION_CHARS_MAX: usize = 10_000;
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Template>>, Refusal> {
     let (limit, cursor) = (asked.limit(), asked.text("cursor"));
     asked.finish()?;
-    Ok(Json(shared.store.templates(caller.viewer(), cursor.as_deref(), limit).await?))
+    Ok(Json(shared.store.templates(viewer, cursor.as_deref(), limit).await?))
 }
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<Template>), Refusal> {
@@ -44,30 +43,30 @@ pub(crate) async fn create(
     fields.finish()?;
     check(&name, &config)?;
     let new = NewTemplate { name, description, config, is_public };
-    let made = shared.store.create_template(caller.viewer().user, new, shared.clock.now()).await?;
+    let made = shared.store.create_template(viewer.user, new, shared.clock.now()).await?;
     let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
-    Ok((StatusCode::CREATED, Json(found(&shared, caller, id).await?)))
+    Ok((StatusCode::CREATED, Json(found(&shared, viewer, id).await?)))
 }
 
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<Json<Template>, Refusal> {
     asked.finish()?;
-    Ok(Json(found(&shared, caller, id).await?))
+    Ok(Json(found(&shared, viewer, id).await?))
 }
 
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
     mut fields: Fields,
 ) -> Result<Json<Template>, Refusal> {
     asked.finish()?;
-    let before = found(&shared, caller, id).await?;
+    let before = found(&shared, viewer, id).await?;
     let name = fields.maybe_text("name", NAME_CHARS_MAX).unwrap_or(before.name);
     let description = fields.nullable_text("description", DESCRIPTION_CHARS_MAX).unwrap_or(before.description);
     let is_public = fields.flag("isPublic").unwrap_or(before.is_public);
@@ -75,27 +74,27 @@ pub(crate) async fn change(
     fields.finish()?;
     check(&name, &config)?;
     let new = NewTemplate { name, description, config, is_public };
-    if !shared.store.update_template(caller.viewer(), id, new).await? {
+    if !shared.store.update_template(viewer, id, new).await? {
         return Err(Refusal::Forbidden);
     }
-    Ok(Json(found(&shared, caller, id).await?))
+    Ok(Json(found(&shared, viewer, id).await?))
 }
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(viewer): Extension<Viewer>,
     Id(id): Id,
     asked: Parameters,
 ) -> Result<StatusCode, Refusal> {
     asked.finish()?;
-    match shared.store.delete_template(caller.viewer(), id).await? {
+    match shared.store.delete_template(viewer, id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Refusal::Missing("template")),
     }
 }
 
-async fn found(shared: &Shared, caller: Caller, id: Uuid) -> Result<Template, Refusal> {
-    shared.store.template(caller.viewer(), id).await?.ok_or(Refusal::Missing("template"))
+async fn found(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<Template, Refusal> {
+    shared.store.template(viewer, id).await?.ok_or(Refusal::Missing("template"))
 }
 
 /// One that no job could use is not kept.

@@ -1,8 +1,11 @@
 //! Each route and each refusal, over real HTTP, against real databases.
 
 mod evaluations;
+mod flags;
 mod gate;
+mod identity;
 mod operations;
 mod prompts;
+mod proxy;
 mod rules;
 mod world;

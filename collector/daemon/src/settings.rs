@@ -12,6 +12,10 @@ use emberd_evaluators_datasets::Reader;
 use emberd_evaluators_datasets::apart::Apart;
 use emberd_evaluators_hosts as hosts;
 use emberd_evaluators_jobs as jobs;
+use emberd_identity::Verifier;
+use emberd_identity::bridge::Bridge;
+use emberd_identity::claims::Party;
+use emberd_identity::jwks::Jwks;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
@@ -98,12 +102,75 @@ impl config::Choice {
     }
 }
 
+impl config::Identity {
+    fn room(self) -> anyhow::Result<emberd_api::Identity> {
+        let secret = self.secret.map(|secret| emberd_identity::Secret::new(secret.reveal())).transpose()?;
+        let bridge = Party { issuer: self.bridge_issuer, audience: self.bridge_audience };
+        let jwks = self.jwks_url.map(Jwks::new).transpose().context("no client for [identity] jwks_url")?;
+        Ok(emberd_api::Identity {
+            bridge: secret.clone().map(|secret| Bridge::new(secret, bridge.clone(), self.provider, self.company)),
+            verifier: Verifier {
+                secret,
+                jwks: jwks.map(Arc::new),
+                session: self.issuer.zip(self.audience).map(|(issuer, audience)| Party { issuer, audience }),
+                bridge,
+                accept_plain: self.accept_plain,
+                lifetime_max: self.lifetime_max,
+            },
+            admin_roles: self.admin_roles,
+        })
+    }
+}
+
+impl config::Phoenix {
+    /// The way to its own API; none where no key can be read, which is told.
+    fn proxied(&self) -> Option<emberd_api::proxy::Config> {
+        let read = |file: &config::SecretFile| match file.read() {
+            Ok(key) => Some(key.reveal().to_owned()),
+            Err(error) => {
+                tracing::warn!(%error, "a key for Phoenix cannot be read: it is asked without");
+                None
+            }
+        };
+        let own = self.api_key.as_ref();
+        Some(emberd_api::proxy::Config {
+            url: self.url.clone(),
+            admin_key: own.and_then(read),
+            member_key: self.member_api_key.as_ref().or(own).and_then(read),
+            cache: self.cache,
+        })
+    }
+}
+
+impl config::Flags {
+    fn room(self) -> emberd_api::Flags {
+        let flag = |config::Flag { enabled, rollout }| emberd_api::Flag { enabled, rollout };
+        emberd_api::Flags {
+            evaluations: flag(self.evaluations),
+            traces: flag(self.traces),
+            experiments: flag(self.experiments),
+            advanced_metrics: flag(self.advanced_metrics),
+        }
+    }
+}
+
 impl config::Api {
-    pub(crate) fn room(&self) -> emberd_api::Config {
+    /// With who may call it; none: whoever reaches it.
+    pub(crate) fn room(
+        &self,
+        identity: Option<config::Identity>,
+        flags: config::Flags,
+        phoenix: &config::Phoenix,
+    ) -> anyhow::Result<emberd_api::Config> {
+        let callers = match identity {
+            Some(identity) => emberd_api::Callers::Tokens(Box::new(identity.room()?)),
+            None => emberd_api::Callers::LocalAdministrator,
+        };
+        let rate = emberd_api::Rate { per_second: self.rate.into(), burst: self.burst.into() };
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
-        let callers = if self.tokens { emberd_api::Callers::Tokens } else { emberd_api::Callers::LocalAdministrator };
+        let (flags, phoenix) = (flags.room(), phoenix.proxied());
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
-        emberd_api::Config { listen: self.listen, callers, cors, reader }
+        Ok(emberd_api::Config { listen: self.listen, callers, rate, flags, phoenix, cors, reader })
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) enum Run {
 }
 
 /// Builds everything, in the order in which the rooms need each other.
-pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyhow::Result<Daemon> {
+pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> anyhow::Result<Daemon> {
     let data_dir = std::path::absolute(&config.data_dir)?;
     make_private(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
     let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
@@ -100,13 +100,16 @@ pub(crate) async fn assemble(config: Config, world: World, roles: Roles) -> anyh
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
-    let evaluation = parts.evaluation(&consumers, roles.evaluate)?; // what judges
+    let evaluates = roles.evaluate && config.flags.evaluations.enabled;
+    let evaluation = parts.evaluation(&consumers, evaluates)?; // what judges
     let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
     let handle = evaluation.engine.handle();
     let judging = Judging { hosts: evaluation.hosts.clone(), handle: handle.clone() };
     let (counters, clock) = (doors.counters(), world.clock.clone());
     let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
-    let api = Api::bind(config.api.room(), store.clone(), handle, Arc::new(board), world.clock.clone())
+    let callers = config.identity.take();
+    let room = config.api.room(callers, config.flags, &config.phoenix)?;
+    let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })

@@ -2,7 +2,7 @@
 //!
 //! Pure: nothing here does I/O, reads a clock or keeps a global. Everything is a function of bytes.
 //!
-//! - [`ids`], [`batch`], [`clock`]: the nouns that every room shares.
+//! - [`ids`], [`batch`], [`clock`], [`breaker`]: the nouns that every room shares.
 //! - [`wire`]: the walk over an encoded export request, without building a message tree.
 //! - [`json`]: OTLP/JSON to OTLP/protobuf.
 //! - [`facts`], [`trace`], [`row`]: spans to the state of a trace to a row of `prompt_traces`.
@@ -11,6 +11,7 @@
 //! Not here: where bytes are kept (`emberd-log`), SQL (`emberd-store`), Phoenix's quirks (`emberd-phoenix`).
 
 pub mod batch;
+pub mod breaker;
 pub mod clock;
 pub mod cost;
 pub mod facts;

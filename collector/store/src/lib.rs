@@ -5,7 +5,7 @@
 //!
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
-//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`error`]: what can go wrong.
+//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
@@ -18,6 +18,7 @@ mod join;
 pub mod library;
 pub mod migrate;
 pub mod moment;
+pub mod people;
 mod postgres;
 mod publish;
 pub mod record;

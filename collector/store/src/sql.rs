@@ -142,6 +142,10 @@ impl Line {
         }
     }
 
+    pub(crate) fn maybe_id(&self, at: usize) -> Result<Option<Uuid>, Fault> {
+        if matches!(self.0.get(at), Some(Cell::Null)) { Ok(None) } else { self.id(at).map(Some) }
+    }
+
     pub(crate) fn id(&self, at: usize) -> Result<Uuid, Fault> {
         match self.0.get(at) {
             Some(Cell::Id(value)) => Ok(*value),
@@ -187,6 +191,9 @@ pub(crate) trait Sql: Send {
     /// Runs a statement over `rows`, which stand in it as `{rows}`: a table `r` with these columns, whose types are those of the first
     /// row's values. PostgreSQL takes them all at once, SQLite one after the other. Gives the rows that it returns.
     fn each(&mut self, sql: &str, columns: &[&str], rows: &[Vec<Bind<'_>>]) -> impl Answer<Vec<Line>>;
+
+    /// Goes on with this user's rights, as the policies say them; none: with emberd's own again.
+    fn act_for(&mut self, user: Option<Uuid>) -> impl Answer<()>;
 
     /// Inserts rows into `into` (a table with its columns); `values` are made of a row's, which are `$1` and on. `rest` is what follows, such
     /// as `ON CONFLICT DO NOTHING`. Gives how many were written. Of single rows of values SQLite makes no copy of the pages they go to, as it

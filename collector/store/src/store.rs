@@ -12,6 +12,7 @@ use crate::apply::Recordings;
 use crate::config::{Config, Target};
 use crate::error::{ConnectError, CreatePromptError, Error, MigrateError, RecordError};
 use crate::fault::Fault;
+use crate::jobs::Viewer;
 use crate::join::Join;
 use crate::library::{
     Counts, Metric, MetricFilter, NewPrompt, Page, Ping, Place, Pool, Prompt, Summary, Trace, TraceFilter,
@@ -60,6 +61,19 @@ impl Store {
             Target::Postgres(url) => Backend::Postgres(Postgres::open(&url, config.max_connections)?),
         };
         Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default() })
+    }
+
+    /// The same database as this caller sees it: on PostgreSQL what is read from the library's tables goes through the policies, with
+    /// the caller's claims. emberd's own tables are closed to users there: ask for those without.
+    #[must_use]
+    pub fn seen_by(&self, viewer: Viewer) -> Self {
+        match &*self.backend {
+            Backend::Sqlite(_) => self.clone(),
+            Backend::Postgres(postgres) => {
+                let backend = Arc::new(Backend::Postgres(postgres.seen_by(viewer.own())));
+                Self { backend, joined_up_to: Arc::clone(&self.joined_up_to) }
+            }
+        }
     }
 
     /// `sqlite` or `postgres`.

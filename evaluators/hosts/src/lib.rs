@@ -10,7 +10,6 @@
 //! - `catalog`, `request`, `ledger`: what a plugin describes, is asked, answers; each with its bounds.
 //! - `plugin`: one plugin's state, breaker and places; `child`, `remote`, `wasm`: the three ways to reach one.
 
-mod breaker;
 mod catalog;
 mod child;
 mod config;

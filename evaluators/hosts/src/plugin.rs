@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use emberd_evaluators_kit::contract::Description;
 use emberd_evaluators_kit::{Class, Failure};
+use emberd_model::breaker::Breaker;
 use emberd_proto::evaluator::v1 as pb;
 use futures_util::stream::BoxStream;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 
-use crate::breaker::Breaker;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::ledger::fault;
@@ -198,7 +198,7 @@ impl Plugin {
     /// Whether this evaluator is asked now; if not, the failure says when to come again.
     pub(crate) fn admit(&self, evaluator: &str) -> Result<(), Failure> {
         let patience = self.config.bounds.deadline + Duration::from_secs(1);
-        self.breaker(evaluator, |breaker| breaker.admit(Instant::now(), patience)).map_err(|wait| {
+        self.breaker(evaluator, |breaker| breaker.admit(Instant::now().into_std(), patience)).map_err(|wait| {
             let mut failure = fault("the evaluator's circuit is open: it has failed too often in a row");
             failure.retry_after = Some(wait);
             failure
@@ -218,7 +218,7 @@ impl Plugin {
 
     /// A call ended in a fault of the plugin.
     pub(crate) fn fail(&self, evaluator: &str, live: &Live) {
-        if self.breaker(evaluator, |breaker| breaker.fail(Instant::now())) {
+        if self.breaker(evaluator, |breaker| breaker.fail(Instant::now().into_std())) {
             tracing::warn!(plugin = self.name, evaluator, "evaluator fails too often: its circuit is open");
             live.condemned.notify_one();
         }

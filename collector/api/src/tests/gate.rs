@@ -5,7 +5,8 @@ use std::sync::Arc;
 use emberd_model::clock::Still;
 use hyper::StatusCode;
 
-use super::world::{Kind, NOW, Told, World, engine};
+use super::identity::identity;
+use super::world::{Kind, NOW, RATE, Told, World, engine};
 use crate::{Api, Callers, Config};
 
 /// Paths and methods that there are not, in JSON like everything else.
@@ -151,7 +152,7 @@ async fn pages_of_other_sites_are_refused_unless_listed() {
 /// Where tokens are asked for, nobody learns anything without one, not even which paths there are.
 #[tokio::test]
 async fn without_a_token_nothing_answers_but_health() {
-    let world = World::with(Kind::Sqlite, Callers::Tokens, &[]).await;
+    let world = World::with(Kind::Sqlite, identity(), &[]).await;
     for path in ["/healthz", "/readyz"] {
         assert_eq!(world.get(path).await.status, StatusCode::OK, "{path}");
     }
@@ -181,13 +182,14 @@ async fn ports_that_must_not_or_cannot_be_bound() {
     let home = tempfile::tempdir().unwrap();
     let engine = engine(&world.store, home.path());
     let bind = |listen: &str, callers| {
-        let config = Config { listen: listen.parse().unwrap(), callers, cors: Vec::new(), reader: Default::default() };
+        let (listen, cors, flags) = (listen.parse().unwrap(), Vec::new(), Default::default());
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix: None, reader: Default::default() };
         Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())
     };
     let open = bind("0.0.0.0:0", Callers::LocalAdministrator).unwrap_err();
     assert_eq!(open.kind(), std::io::ErrorKind::InvalidInput);
-    bind("0.0.0.0:0", Callers::Tokens).unwrap();
+    bind("0.0.0.0:0", identity()).unwrap();
     let taken = bind(&world.address.to_string(), Callers::LocalAdministrator).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     world.end().await;

@@ -5,8 +5,8 @@ use emberd_store::jobs::{Decision, Scored, Subject, TraceScore};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::identity::identity;
 use super::world::{Answer, Kind, NOW, World};
-use crate::Callers;
 
 const RULES: &str = "/api/evaluation-rules";
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000001";
@@ -208,7 +208,7 @@ fn scored() -> Scored {
 /// Where callers must say who they are, whoever does not learns nothing and changes nothing, whatever the route asks for.
 #[tokio::test]
 async fn nobody_reads_or_changes_rules_without_a_token() {
-    let world = World::with(Kind::Sqlite, Callers::Tokens, &[]).await;
+    let world = World::with(Kind::Sqlite, identity(), &[]).await;
     let body = rule("quality").to_string();
     let one = format!("{RULES}/{UNKNOWN}");
     let decisions = format!("/api/traces/{}/decisions", TraceId([7; 16]));

@@ -29,10 +29,14 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Api, Callers, Config, Readiness, View};
+use crate::routes::Route;
+use crate::{Api, Callers, Config, Rate, Readiness, View};
 
 /// 2026-11-21T02:00:00Z.
 pub(super) const NOW: UnixNanos = UnixNanos(1_795_226_400_000_000_000);
+
+/// What each user may ask.
+pub(super) const RATE: Rate = Rate { per_second: 1.0, burst: 500.0 };
 
 /// The databases that all answers must be the same with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,7 @@ pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
     pub(super) told: Arc<Told>,
+    pub(super) routes: Vec<Route>,
     pub(super) stop: CancellationToken,
     running: JoinSet<std::io::Result<()>>,
     recorded: Mutex<Offset>,
@@ -126,6 +131,20 @@ impl World {
     }
 
     pub(super) async fn with(kind: Kind, callers: Callers, cors: &[&str]) -> Self {
+        Self::with_all(kind, callers, cors, crate::Flags::default(), None).await
+    }
+
+    pub(super) async fn with_flags(kind: Kind, callers: Callers, cors: &[&str], flags: crate::Flags) -> Self {
+        Self::with_all(kind, callers, cors, flags, None).await
+    }
+
+    pub(super) async fn with_all(
+        kind: Kind,
+        callers: Callers,
+        cors: &[&str],
+        flags: crate::Flags,
+        phoenix: Option<crate::proxy::Config>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let postgres = match kind {
             Kind::Sqlite => None,
@@ -138,10 +157,10 @@ impl World {
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let config = Config { listen, callers, cors, reader: Default::default() };
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default() };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
-        let address = api.address();
+        let (address, routes) = (api.address(), api.routes().to_vec());
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(api.run(stop.clone()));
@@ -152,7 +171,7 @@ impl World {
                 Ok(())
             }
         });
-        Self { address, store, told, stop, running, recorded: Mutex::new(Offset(0)), postgres, _home: home }
+        Self { address, store, told, routes, stop, running, recorded: Mutex::new(Offset(0)), postgres, _home: home }
     }
 
     /// Stops the API, and drops its database.

@@ -17,6 +17,7 @@ mod quarantine;
 mod remote;
 mod serve;
 mod status;
+mod user;
 #[path = "where.rs"]
 mod where_is;
 
@@ -61,6 +62,8 @@ enum Command {
     Eval(eval::Options),
     /// Import, export and list datasets, as files or to and from Phoenix
     Dataset(dataset::Options),
+    /// List who there is, make a profile, set a password for the login at /api/auth/phoenix
+    User(user::Options),
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
     /// Read one Parquet file from standard input, in a process that may die of it
@@ -124,6 +127,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,
+        Command::User(options) => user::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
         Command::ReadParquet => Ok(read_parquet()),
     };

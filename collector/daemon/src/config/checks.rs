@@ -38,7 +38,7 @@ fn doors_are_guarded(config: &Config, reader: &mut Reader) {
         }
     }
     let listen = config.api.listen;
-    let tokens = config.api.tokens || reader.has_fault("identity", "jwt_secret_file");
+    let tokens = config.identity.is_some() || reader.has_fault("identity", "jwt_secret_file");
     if !listen.ip().is_loopback() && !tokens {
         let message = format!(
             "{listen} can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1"

@@ -9,7 +9,7 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`evaluation`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`evaluation`], [`identity`], [`flags`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
 mod checks;
@@ -17,6 +17,8 @@ mod document;
 mod environment;
 mod evaluation;
 mod faults;
+mod flags;
+mod identity;
 mod later;
 mod reader;
 mod secret;
@@ -33,6 +35,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use evaluation::{Llm, Plugin, PluginSource};
 use faults::Place;
 pub(crate) use faults::{Errors, Fault};
+pub(crate) use flags::{Flag, Flags};
+pub(crate) use identity::Identity;
 pub(crate) use secret::{Secret, SecretFile};
 pub(crate) use sections::{
     Api, Choice, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store,
@@ -63,6 +67,10 @@ pub(crate) struct Config {
     pub llm: Llm,
     /// Evaluators of one's own.
     pub plugins: Vec<Plugin>,
+    /// Who may call the API; none: whoever reaches it.
+    pub identity: Option<Identity>,
+    /// Which parts of the API are there, and for whom.
+    pub flags: Flags,
     /// The API.
     pub api: Api,
     warnings: Vec<Fault>,
@@ -119,7 +127,6 @@ fn read(
     let mut reader = reader::Reader::new(file, environment, faults);
     let named = reader.data_dir();
     let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
-    let tokens = later::identity(&mut reader);
     let mut config = Config {
         intake: sections::intake(&mut reader),
         log: sections::log(&mut reader),
@@ -129,12 +136,13 @@ fn read(
         recorder: sections::recorder(&mut reader),
         llm: evaluation::llm(&mut reader),
         plugins: evaluation::plugins(&mut reader),
-        api: sections::api(&mut reader, tokens),
+        identity: identity::identity(&mut reader),
+        flags: flags::flags(&mut reader),
+        api: sections::api(&mut reader),
         warnings: Vec::new(),
         data_dir,
     };
     later::archive(&mut reader);
-    later::flags(&mut reader);
     checks::check(&config, &mut reader);
     reader.finish();
 

@@ -91,6 +91,10 @@ pub(crate) struct Phoenix {
     pub otlp: Option<Endpoint>,
     /// The key to show it.
     pub api_key: Option<SecretFile>,
+    /// The key that callers of the API are shown with who are no administrators; none: the same.
+    pub member_api_key: Option<SecretFile>,
+    /// How long its answers to callers of the API count; zero: none is kept.
+    pub cache: Duration,
     /// Whether to read back what it said it took.
     pub verify: bool,
     /// How requests to it are compressed.
@@ -177,8 +181,10 @@ pub(crate) struct Api {
     pub listen: SocketAddr,
     /// Web pages of other origins that may call it from a browser.
     pub cors: Vec<Origin>,
-    /// Whether callers must show a token, which is so with `[identity]`; else each is the local administrator.
-    pub tokens: bool,
+    /// Requests a second that each user may make in the long run.
+    pub rate: u32,
+    /// Requests that each user may make at once.
+    pub burst: u32,
 }
 
 /// An origin as browsers write it, such as `https://app.example`.
@@ -271,6 +277,12 @@ pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
         url: section.value_or("url", "PHOENIX_INTERNAL_URL", url("http://127.0.0.1:6006")),
         otlp: section.value("otlp", Some(Endpoint::Grpc(url("http://127.0.0.1:14317")))),
         api_key: section.secret_file("api_key_file"),
+        member_api_key: section.secret_file("member_api_key_file"),
+        cache: {
+            let is_on = section.value_or("cache", "PHOENIX_ENABLE_QUERY_CACHE", true);
+            let seconds = section.value_or("cache_ttl", "PHOENIX_CACHE_TTL", 300_u32);
+            if is_on { Duration::from_secs(seconds.into()) } else { Duration::ZERO }
+        },
         verify: section.value("verify", true),
         compression: section.value("compression", Compression::None),
         choice: Choice {
@@ -365,13 +377,16 @@ fn prices(section: &mut Section<'_>, path: &Path) -> Option<serde_json::Value> {
     table.map_err(|message| section.fault("prices_file", format!("{}: {message}", path.display()))).ok()
 }
 
-pub(super) fn api(reader: &mut Reader, tokens: bool) -> Api {
+pub(super) fn api(reader: &mut Reader) -> Api {
     let mut section = reader.section("api");
     let api = Api {
         listen: section.value("listen", SocketAddr::from(([127, 0, 0, 1], 8317))),
         cors: section.value("cors", Vec::new()),
-        tokens,
+        rate: section.value("rate", 50),
+        burst: section.value("burst", 200),
     };
+    section.check("rate", api.rate > 0, "nobody could ask anything");
+    section.check("burst", api.burst > 0, "nobody could ask anything");
     section.finish();
     api
 }

@@ -407,12 +407,16 @@ fn secrets_are_read_and_not_shown() {
     );
 
     // Of a file, the app's variable and emberd's own, the last that is there counts.
-    let identity = Folder::with("[identity]\njwt_secret_file = \"gone\"\n").file("own", 0o600, "from own");
+    let identity = Folder::with("[identity]\njwt_secret_file = \"gone\"\n").file(
+        "own",
+        0o600,
+        "from emberd's own, of 32 bytes or more",
+    );
     let own = identity.path("own").display().to_string();
-    let app = ("SHARED_JWT_SECRET", "from app");
+    let app = ("SHARED_JWT_SECRET", "from the application, of 32 bytes or more");
     assert!(identity.faults(&[]).contains("jwt_secret_file: cannot read"));
-    assert!(identity.load(&[app]).unwrap().api.tokens);
-    assert!(identity.load(&[("EMBERD_IDENTITY_JWT_SECRET_FILE", &own)]).unwrap().api.tokens);
+    assert!(identity.load(&[app]).unwrap().identity.is_some());
+    assert!(identity.load(&[("EMBERD_IDENTITY_JWT_SECRET_FILE", &own)]).unwrap().identity.is_some());
     let empty = identity.path("empty").display().to_string();
     let identity = identity.file("empty", 0o600, "\n");
     let faults = identity.faults(&[app, ("EMBERD_IDENTITY_JWT_SECRET_FILE", &empty)]);
@@ -453,12 +457,13 @@ fn open_doors_are_refused() {
     let expected = "emberd.toml:2: [intake] http: 0.0.0.0:4318 can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1
 emberd.toml:5: [api] listen: [::]:8317 can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1";
     assert_eq!(open.faults(&[]), expected);
-    let guarded = without_file(&[("EMBERD_API_LISTEN", "0.0.0.0:8317"), ("SHARED_JWT_SECRET", "x")]).unwrap();
-    assert!(guarded.api.tokens && !without_file(&[]).unwrap().api.tokens);
-    let warning = guarded.warnings()[0].to_string();
-    assert!(
-        warning.starts_with("SHARED_JWT_SECRET: [identity] jwt_secret_file: tokens cannot be checked yet"),
-        "{warning}"
+    let secret = ("SHARED_JWT_SECRET", "a secret of thirty-two bytes or more");
+    let guarded = without_file(&[("EMBERD_API_LISTEN", "0.0.0.0:8317"), secret]).unwrap();
+    assert!(guarded.identity.is_some() && without_file(&[]).unwrap().identity.is_none());
+    let short = Folder::with("").faults(&[("SHARED_JWT_SECRET", "x")]);
+    assert_eq!(
+        short,
+        "SHARED_JWT_SECRET: [identity] jwt_secret_file: the shared secret has 1 bytes: HS256 asks for 32 at least"
     );
 }
 

@@ -165,7 +165,8 @@ impl Store {
 
     /// A dataset, if the caller may see it.
     pub async fn dataset(&self, viewer: Viewer, id: Uuid) -> Result<Option<Dataset>, Error> {
-        let found = self.lines(&format!("{DATASET}{SEEN} AND id = $2"), &binds![viewer.own(), id]).await?;
+        let found =
+            self.seen_by(viewer).lines(&format!("{DATASET}{SEEN} AND id = $2"), &binds![viewer.own(), id]).await?;
         Ok(found.first().map(read).transpose()?)
     }
 
@@ -177,7 +178,7 @@ impl Store {
             ask.push(" AND (created_at, id) < (?, ?)", binds![at, id]);
         }
         ask.push(" ORDER BY created_at DESC, id DESC LIMIT ?", binds![limit as i64 + 1]);
-        let lines = self.lines(&ask.sql, &ask.binds).await?;
+        let lines = self.seen_by(viewer).lines(&ask.sql, &ask.binds).await?;
         let rows = lines.iter().map(read).collect::<Result<_, Fault>>()?;
         Ok(Page::cut(rows, limit, |row: &Dataset| Place { at: row.created_at, id: row.id }))
     }
@@ -187,7 +188,7 @@ impl Store {
         let limit = i64::from(limit.clamp(1, EXAMPLES_MAX));
         let sql = if self.kind() == "sqlite" { EXAMPLES_SQLITE } else { EXAMPLES_POSTGRES };
         let binds = binds![viewer.own(), id, from.max(0), limit];
-        let lines = self.lines(&sql.replace("{seen}", SEEN), &binds).await?;
+        let lines = self.seen_by(viewer).lines(&sql.replace("{seen}", SEEN), &binds).await?;
         let example = |line: &Line| Ok(Example { nr: line.int(0)?, body: line.json(1)? });
         Ok(lines.iter().map(example).collect::<Result<_, Fault>>()?)
     }
@@ -212,7 +213,7 @@ impl Store {
     /// How many examples a dataset has; none where the caller may see no such dataset.
     pub async fn example_count(&self, viewer: Viewer, id: Uuid) -> Result<Option<i64>, Error> {
         let sql = if self.kind() == "sqlite" { COUNT_SQLITE } else { COUNT_POSTGRES };
-        let found = self.lines(&sql.replace("{seen}", SEEN), &binds![viewer.own(), id]).await?;
+        let found = self.seen_by(viewer).lines(&sql.replace("{seen}", SEEN), &binds![viewer.own(), id]).await?;
         Ok(found.first().map(|line| line.int(0)).transpose()?)
     }
 
@@ -276,6 +277,7 @@ impl Work for Create {
         let kind = new.kind.as_str();
         let binds =
             binds![self.id, &new.name, description, kind, data, &new.metadata, new.is_public, new.created_by, self.at];
+        tx.act_for(Some(new.created_by)).await?;
         tx.execute(sql, &binds).await?;
         Ok(true)
     }
@@ -311,6 +313,7 @@ impl Work for Update {
             ask.push(", is_public = ?", binds![*is_public]);
         }
         ask.sql.push_str(&format!(" WHERE id = $2 AND {OWN}"));
+        tx.act_for(self.viewer.own()).await?;
         Ok(tx.execute(&ask.sql, &ask.binds).await? == 1)
     }
 }
@@ -325,6 +328,7 @@ impl Work for Delete {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<DatasetDeleted, Fault> {
         let owner = self.viewer.own();
+        tx.act_for(owner).await?;
         let sql = format!("SELECT 1 FROM public.evaluation_datasets WHERE id = $2 AND {OWN}");
         if tx.query(&sql, &binds![owner, self.id]).await?.is_empty() {
             return Ok(DatasetDeleted::NotFound);

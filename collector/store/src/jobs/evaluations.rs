@@ -163,6 +163,7 @@ impl Work for Rename {
         let (name, at) = (self.name.as_deref(), Moment::from(self.now));
         let description = self.description.as_ref().and_then(|description| description.as_deref());
         let binds = binds![self.viewer.own(), self.id, name, self.description.is_some(), description, at];
+        tx.act_for(self.viewer.own()).await?;
         Ok(tx.execute(&sql, &binds).await? == 1)
     }
 }
@@ -177,6 +178,7 @@ impl Work for Delete {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<bool, Fault> {
         let sql = format!("DELETE FROM public.prompt_evaluations WHERE id = $2 AND {OWN}");
+        tx.act_for(self.viewer.own()).await?;
         Ok(tx.execute(&sql, &binds![self.viewer.own(), self.id]).await? == 1)
     }
 }

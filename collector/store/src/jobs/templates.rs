@@ -76,7 +76,8 @@ impl Store {
 
     /// A template, if the caller may see it.
     pub async fn template(&self, viewer: Viewer, id: Uuid) -> Result<Option<Template>, Error> {
-        let found = self.lines(&format!("{TEMPLATE}{SEEN} AND id = $2"), &binds![viewer.own(), id]).await?;
+        let found =
+            self.seen_by(viewer).lines(&format!("{TEMPLATE}{SEEN} AND id = $2"), &binds![viewer.own(), id]).await?;
         Ok(found.first().map(read).transpose()?)
     }
 
@@ -88,7 +89,7 @@ impl Store {
             ask.push(" AND (created_at, id) < (?, ?)", binds![at, id]);
         }
         ask.push(" ORDER BY created_at DESC, id DESC LIMIT ?", binds![limit as i64 + 1]);
-        let lines = self.lines(&ask.sql, &ask.binds).await?;
+        let lines = self.seen_by(viewer).lines(&ask.sql, &ask.binds).await?;
         let rows = lines.iter().map(read).collect::<Result<_, Fault>>()?;
         Ok(Page::cut(rows, limit, |row: &Template| Place { at: row.created_at, id: row.id }))
     }
@@ -123,6 +124,7 @@ impl Work for Create {
             "INSERT INTO public.evaluation_templates (id, name, description, config, is_public, created_by, created_at)
              VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7)";
         let binds = binds![self.id, name, description.as_deref(), config, *is_public, self.creator, self.at];
+        tx.act_for(Some(self.creator)).await?;
         tx.execute(sql, &binds).await?;
         Ok(true)
     }
@@ -144,6 +146,7 @@ impl Work for Update {
              WHERE id = $2 AND {OWN}"
         );
         let binds = binds![self.viewer.own(), self.id, name, description.as_deref(), config, *is_public];
+        tx.act_for(self.viewer.own()).await?;
         Ok(tx.execute(&sql, &binds).await? == 1)
     }
 }
@@ -158,6 +161,7 @@ impl Work for Delete {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<bool, Fault> {
         let sql = format!("DELETE FROM public.evaluation_templates WHERE id = $2 AND {OWN}");
+        tx.act_for(self.viewer.own()).await?;
         Ok(tx.execute(&sql, &binds![self.viewer.own(), self.id]).await? == 1)
     }
 }

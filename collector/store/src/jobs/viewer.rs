@@ -13,7 +13,7 @@ pub struct Viewer {
 
 impl Viewer {
     /// Whose rows they may change: none for everyone's.
-    pub(super) fn own(self) -> Option<Uuid> {
+    pub(crate) fn own(self) -> Option<Uuid> {
         (!self.is_admin).then_some(self.user)
     }
 }

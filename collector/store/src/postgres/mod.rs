@@ -2,15 +2,18 @@
 
 mod fault;
 pub(crate) mod read;
+mod rights;
 mod rows;
 mod sql;
 mod tx;
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 pub(crate) use self::fault::fault;
@@ -34,6 +37,10 @@ const BEGIN: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_has
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pub(crate) pool: PgPool,
+    /// Whose rights reading has; none: emberd's own.
+    user: Option<Uuid>,
+    /// Whether a user's rights can be taken.
+    has_role: Arc<OnceCell<bool>>,
 }
 
 impl Postgres {
@@ -46,7 +53,7 @@ impl Postgres {
             .max_connections(max_connections.max(2))
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, user: None, has_role: Arc::default() })
     }
 
     /// Does the work in a transaction; again, if another writer was in the way.

@@ -27,7 +27,7 @@ impl Postgres {
             query.push(" WHERE (p.created_at, p.id) < (").push_bind(at.datetime()).push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY p.created_at DESC, p.id DESC LIMIT ").push_bind(limit as i64 + 1);
-        let rows = query.build().fetch_all(&self.pool).await.map_err(fault)?;
+        let rows = query.build().fetch_all(self.reading().await?.connection()).await.map_err(fault)?;
         let prompts = rows.iter().map(prompt).collect::<Result<_, _>>()?;
         Ok(Page::cut(prompts, limit, |prompt: &Prompt| Place { at: prompt.created_at, id: prompt.id }))
     }
@@ -35,7 +35,14 @@ impl Postgres {
     pub(crate) async fn prompt(&self, id: Uuid) -> Result<Option<Prompt>, Fault> {
         let mut query = QueryBuilder::<Pg>::new(PROMPT);
         query.push(" WHERE p.id = ").push_bind(id);
-        query.build().fetch_optional(&self.pool).await.map_err(fault)?.as_ref().map(prompt).transpose()
+        query
+            .build()
+            .fetch_optional(self.reading().await?.connection())
+            .await
+            .map_err(fault)?
+            .as_ref()
+            .map(prompt)
+            .transpose()
     }
 
     pub(crate) async fn performance(&self, prompt: Uuid, filter: &MetricFilter) -> Result<Vec<Metric>, Fault> {
@@ -54,7 +61,7 @@ impl Postgres {
             query.push(" AND \"timestamp\" < ").push_bind(to.datetime());
         }
         query.push(" ORDER BY \"timestamp\" DESC, aggregation_window, metric_type LIMIT ").push_bind(METRICS_MAX);
-        query.build().fetch_all(&self.pool).await.map_err(fault)?.iter().map(metric).collect()
+        query.build().fetch_all(self.reading().await?.connection()).await.map_err(fault)?.iter().map(metric).collect()
     }
 
     pub(crate) async fn traces(
@@ -92,7 +99,7 @@ impl Postgres {
             query.push(" AND (created_at, id) < (").push_bind(at.datetime()).push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit as i64 + 1);
-        let rows = query.build().fetch_all(&self.pool).await.map_err(fault)?;
+        let rows = query.build().fetch_all(self.reading().await?.connection()).await.map_err(fault)?;
         let traces = rows.iter().map(trace).collect::<Result<_, _>>()?;
         Ok(Page::cut(traces, limit, |trace: &Trace| Place { at: trace.created_at, id: trace.id }))
     }
@@ -100,13 +107,20 @@ impl Postgres {
     pub(crate) async fn summary(&self, prompt: Uuid) -> Result<Option<Summary>, Fault> {
         let mut query = QueryBuilder::<Pg>::new(SUMMARY);
         query.push(" WHERE s.prompt_id = ").push_bind(prompt);
-        query.build().fetch_optional(&self.pool).await.map_err(fault)?.as_ref().map(summary).transpose()
+        query
+            .build()
+            .fetch_optional(self.reading().await?.connection())
+            .await
+            .map_err(fault)?
+            .as_ref()
+            .map(summary)
+            .transpose()
     }
 
     pub(crate) async fn summaries(&self, limit: usize) -> Result<Vec<Summary>, Fault> {
         let mut query = QueryBuilder::<Pg>::new(SUMMARY);
         query.push(" ORDER BY s.last_used_at DESC NULLS LAST, s.prompt_id LIMIT ").push_bind(limit as i64);
-        query.build().fetch_all(&self.pool).await.map_err(fault)?.iter().map(summary).collect()
+        query.build().fetch_all(self.reading().await?.connection()).await.map_err(fault)?.iter().map(summary).collect()
     }
 
     pub(crate) async fn counts(&self) -> Result<Counts, Fault> {

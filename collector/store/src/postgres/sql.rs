@@ -4,13 +4,13 @@ use serde_json::value::RawValue;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, Column as _, Postgres as Pg, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, Postgres as Pg, Row as _, TypeInfo as _, ValueRef as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Postgres;
 use super::fault::fault;
 use super::tx::PgTx;
+use super::{Postgres, rights};
 use crate::Moment;
 use crate::fault::Fault;
 use crate::sql::{Bind, Cell, Line, Sql};
@@ -115,6 +115,21 @@ impl Sql for PgTx<'_> {
         Ok(over(&sql, &columns, rows).execute(&mut *self.tx).await.map_err(fault)?.rows_affected())
     }
 
+    async fn act_for(&mut self, user: Option<Uuid>) -> Result<(), Fault> {
+        let sql = match user {
+            None => AssertSqlSafe(rights::RESET.to_owned()),
+            Some(user) => {
+                let may: bool = sqlx::query_scalar(rights::MAY).fetch_one(&mut *self.tx).await.map_err(fault)?;
+                if !may {
+                    return Ok(());
+                }
+                AssertSqlSafe(rights::take(user))
+            }
+        };
+        self.tx.execute(sqlx::raw_sql(sql)).await.map_err(fault)?;
+        Ok(())
+    }
+
     fn is_sqlite(&self) -> bool {
         false
     }
@@ -128,7 +143,7 @@ impl Postgres {
 
     /// Reads.
     pub(crate) async fn lines(&self, sql: &str, binds: &[Bind<'_>]) -> Result<Vec<Line>, Fault> {
-        ask(sql, binds).fetch_all(&self.pool).await.map_err(fault)?.iter().map(line).collect()
+        ask(sql, binds).fetch_all(self.reading().await?.connection()).await.map_err(fault)?.iter().map(line).collect()
     }
 }
 

@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _};
 use super::Sqlite;
 use super::fault::{fault, read_fault};
 use super::tx::SqliteTx;
+use uuid::Uuid;
+
 use crate::fault::Fault;
 use crate::sql::{Bind, Cell, Line, Sql, lite};
 
@@ -89,6 +91,11 @@ impl Sql for SqliteTx<'_> {
             run(&mut statement, row, &mut lines)?;
         }
         Ok(lines)
+    }
+
+    /// The rules stand in the statements.
+    async fn act_for(&mut self, _user: Option<Uuid>) -> Result<(), Fault> {
+        Ok(())
     }
 
     async fn insert(&mut self, into: &str, values: &str, rest: &str, rows: &[Vec<Bind<'_>>]) -> Result<u64, Fault> {

@@ -12,6 +12,7 @@ mod jobs_random;
 mod jobs_ranges;
 mod ledger;
 mod oracle;
+mod people;
 mod prompts;
 mod publishing;
 mod reads;

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::harness::{Db, on_postgres};
 use super::spans::trace;
+use crate::jobs::{DatasetType, NewDataset, Viewer};
 
 const ADA: Uuid = Uuid::from_u128(0xada);
 const BOB: Uuid = Uuid::from_u128(0xb0b);
@@ -119,5 +120,51 @@ fn the_summary_is_seen_by_all_and_prompts_are_changed_by_none() {
         let seen = as_user(&db, BOB, "SELECT * FROM prompt_performance_summary").await;
         assert!(seen.as_ref().is_ok_and(|rows| *rows >= 1), "{seen:?}");
         denied(as_user(&db, BOB, "UPDATE prompts SET title = 'mine'").await);
+    });
+}
+
+/// emberd's own way to the database, with a statement in which no rule stands: the policies alone decide, and a connection that was used
+/// for a user goes back without the user's rights.
+#[test]
+fn a_statement_without_a_rule_gives_what_the_policy_allows() {
+    on_postgres(|db| async {
+        let db = with_users(db).await;
+        let made = |public: bool| NewDataset {
+            name: format!("public {public}"),
+            description: None,
+            kind: DatasetType::Custom,
+            data: serde_json::value::RawValue::from_string("[]".into()).unwrap(),
+            metadata: serde_json::json!({}),
+            is_public: public,
+            created_by: ADA,
+        };
+        for public in [true, false] {
+            db.store.create_dataset(made(public), super::harness::NOW).await.unwrap().unwrap();
+        }
+        let count = async |store: &crate::Store, sql: &str| store.lines(sql, &[]).await.map(|lines| lines.len());
+        let every = "SELECT id FROM public.evaluation_datasets WHERE true";
+        for _ in 0..20 {
+            for (viewer, seen) in [
+                (Viewer { user: ADA, is_admin: false }, 2),
+                (Viewer { user: BOB, is_admin: false }, 1),
+                (Viewer { user: BOB, is_admin: true }, 2),
+            ] {
+                assert_eq!(count(&db.store.seen_by(viewer), every).await.unwrap(), seen, "{viewer:?}");
+            }
+            assert_eq!(count(&db.store, every).await.unwrap(), 2);
+        }
+        // What is emberd's own is closed to users, and nothing can be written while reading for one.
+        let bob = db.store.seen_by(Viewer { user: BOB, is_admin: false });
+        count(&bob, "SELECT * FROM emberd.passwords").await.unwrap_err();
+        count(&bob, "DELETE FROM public.evaluation_datasets RETURNING id").await.unwrap_err();
+        assert_eq!(count(&db.store, "SELECT * FROM emberd.passwords").await.unwrap(), 0);
+        // Nor is a row made in another's name.
+        let user = db
+            .store
+            .lines("SELECT current_user::text, current_setting('request.jwt.claims', true)", &[])
+            .await
+            .unwrap();
+        assert_ne!(user[0].text(0).unwrap(), "authenticated");
+        assert!(user[0].maybe_text(1).unwrap().unwrap_or_default().is_empty());
     });
 }

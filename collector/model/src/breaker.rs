@@ -1,11 +1,9 @@
-//! When an evaluator is not asked any more: a circuit breaker.
+//! When what fails is not asked any more: a circuit breaker, for evaluators and for Phoenix.
 //!
 //! Promise: after so many faults in a row nothing is asked for a while; then one batch is (the probe), and its outcome decides. A probe
 //! that never reports back is taken for a fault. Pure: the time is handed in.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -14,20 +12,26 @@ enum State {
     Probing { until: Instant, times: u32 },
 }
 
+/// A circuit that opens when what is behind it fails.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     state: State,
     faults_max: u32,
     cooldown: Duration,
 }
 
 impl Breaker {
-    pub(crate) fn new(faults_max: u32, cooldown: Duration) -> Self {
+    /// A closed one, which opens after so many faults in a row, for so long; twice, three times, .. as long when the probe fails too.
+    #[must_use]
+    pub fn new(faults_max: u32, cooldown: Duration) -> Self {
         Self { state: State::Closed { faults: 0 }, faults_max, cooldown }
     }
 
-    /// Whether to ask now; if not, when to come again. `patience` is how long a probe may take.
-    pub(crate) fn admit(&mut self, now: Instant, patience: Duration) -> Result<(), Duration> {
+    /// Whether to ask now. `patience` is how long a probe may take.
+    ///
+    /// # Errors
+    /// How long until it may be asked again.
+    pub fn admit(&mut self, now: Instant, patience: Duration) -> Result<(), Duration> {
         match self.state {
             State::Closed { .. } => Ok(()),
             State::Open { until, times } | State::Probing { until, times } if now >= until => {
@@ -39,12 +43,12 @@ impl Breaker {
     }
 
     /// What was asked was answered.
-    pub(crate) fn succeed(&mut self) {
+    pub fn succeed(&mut self) {
         self.state = State::Closed { faults: 0 };
     }
 
     /// What was asked ended in a fault. Whether the circuit opens with it.
-    pub(crate) fn fail(&mut self, now: Instant) -> bool {
+    pub fn fail(&mut self, now: Instant) -> bool {
         let times = match self.state {
             State::Closed { faults } if faults + 1 < self.faults_max => {
                 self.state = State::Closed { faults: faults + 1 };
@@ -60,7 +64,8 @@ impl Breaker {
     }
 
     /// Whether nothing is asked at the moment.
-    pub(crate) fn is_open(&self) -> bool {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed { .. })
     }
 }

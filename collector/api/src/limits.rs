@@ -1,0 +1,89 @@
+//! How often a caller may ask: a bucket for each user, and for strangers one for each address.
+//!
+//! Promise: a caller's bucket is its own, whatever it says of itself: a user's by the profile, a stranger's by the connection's address
+//! (an IPv6 network of 64 bits is one). [`BUCKETS_MAX`] are kept; beyond it, the full ones go, for a full bucket is a new one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const BUCKETS_MAX: usize = 20_000;
+
+/// Whose bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Whose {
+    User(Uuid),
+    Address(IpAddr),
+}
+
+impl Whose {
+    /// A stranger's: of IPv6, whoever has one address has the network.
+    pub(crate) fn stranger(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V6(six) => match six.to_ipv4_mapped() {
+                Some(four) => Self::Address(four.into()),
+                None => {
+                    let network = six.to_bits() & !u128::from(u64::MAX);
+                    Self::Address(IpAddr::V6(network.into()))
+                }
+            },
+            four => Self::Address(four),
+        }
+    }
+}
+
+/// So many at once, and so many a second after that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Requests a second in the long run.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: f64,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+/// Buckets of one rate.
+pub(crate) struct Limits {
+    rate: Rate,
+    buckets: Mutex<HashMap<Whose, Bucket>>,
+}
+
+impl Limits {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, buckets: Mutex::default() }
+    }
+
+    fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.left + since * self.rate.per_second).min(self.rate.burst)
+    }
+
+    /// Takes one; else how long until there is one.
+    pub(crate) fn take(&self, whose: Whose) -> Result<(), Duration> {
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&whose) {
+            buckets.retain(|_, bucket| self.filled(*bucket, now) < self.rate.burst);
+            if buckets.len() >= BUCKETS_MAX {
+                buckets.clear();
+            }
+        }
+        let bucket = buckets.entry(whose).or_insert(Bucket { left: self.rate.burst, at: now });
+        let left = self.filled(*bucket, now);
+        *bucket = Bucket { left, at: now };
+        if left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - left) / self.rate.per_second.max(0.001)));
+        }
+        bucket.left = left - 1.0;
+        Ok(())
+    }
+}

@@ -1,0 +1,370 @@
+//! `/api/phoenix/*`: Phoenix's own API for the callers of emberd, with the key of the caller's role.
+//!
+//! Promise: nothing of a request but its checked path, its query, a few headers and its body reaches Phoenix, and no host but the configured
+//! one is asked; of the answer, cookies and redirects do not come back. Equal questions on their way are one; an answer is kept for a
+//! while ([`kept`]); where Phoenix does not answer, an old one is given and says so, or 503 within a second.
+//! On the wire: `x-emberd-cache: hit | miss | stale` on answers of GET.
+//! Not here: who the caller is (`gate.rs`).
+//! Kept by: `path::tests`, `tests::proxy` (a server that misbehaves in every way), and the real Phoenix in the daemon's stories.
+
+mod kept;
+mod path;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use emberd_identity::{Caller, Permission};
+use emberd_model::breaker::Breaker;
+use futures_util::{StreamExt as _, stream};
+use reqwest::Url;
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Instant;
+
+use self::kept::{ANSWER_BYTES_MAX, Answer, Answers, Found, Question};
+use self::path::Sought;
+use crate::Shared;
+use crate::refusal::Refusal;
+
+/// How long a connection may take to come about, and how long an answer is waited for where an old one could be given.
+const IMPATIENT: Duration = Duration::from_millis(800);
+/// How long an answer's head is waited for otherwise, and each further piece of it.
+const PATIENT: Duration = Duration::from_secs(25);
+/// Faults in a row after which Phoenix is not asked for a while.
+const FAULTS_MAX: u32 = 5;
+const COOLDOWN: Duration = Duration::from_secs(5);
+/// Questions on their way at once: Phoenix does its work one piece after the other, and more only wait there.
+const AT_ONCE: usize = 10;
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+const ANSWER_STREAM_BYTES_MAX: u64 = 1 << 30;
+/// What of a request is passed on.
+const REQUEST_HEADERS: [HeaderName; 5] = [
+    header::ACCEPT,
+    header::ACCEPT_LANGUAGE,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+/// What of an answer is passed back.
+const ANSWER_HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_LANGUAGE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::RETRY_AFTER,
+];
+const CACHE: HeaderName = HeaderName::from_static("x-emberd-cache");
+
+/// Where Phoenix is, and how it is asked.
+#[derive(Clone)]
+pub struct Config {
+    /// Its root.
+    pub url: Url,
+    /// The key of an administrator there.
+    pub admin_key: Option<String>,
+    /// The key of everyone else.
+    pub member_key: Option<String>,
+    /// How long an answer counts; zero: none is kept.
+    pub cache: Duration,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Config").field("url", &self.url.as_str()).field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// The way to Phoenix.
+pub(crate) struct Proxy {
+    config: Config,
+    client: reqwest::Client,
+    answers: Answers,
+    breaker: Mutex<Breaker>,
+    places: Semaphore,
+    flights: Mutex<HashMap<Question, Arc<OnceCell<Flown>>>>,
+    asked: AtomicU64,
+    faults: AtomicU64,
+}
+
+/// What became of a question.
+#[derive(Clone)]
+enum Flown {
+    Answer(Arc<Answer>),
+    /// Too long to be kept: whoever wants it asks for himself.
+    Long,
+    Trouble(Trouble),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// Not reached, or broken off.
+    Unreached,
+    TimedOut,
+    /// It sends elsewhere, which nobody follows.
+    Redirects,
+    /// It is not asked for now.
+    Resting(Duration),
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unreached | Trouble::Resting(_) => Self::Unavailable("Phoenix does not answer"),
+            Trouble::TimedOut => Self::TimedOut,
+            Trouble::Redirects => Self::BadGateway("Phoenix sends elsewhere, where nobody follows"),
+        }
+    }
+}
+
+/// What is passed on of a request beside its body.
+struct Onward {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    role: &'static str,
+}
+
+impl Proxy {
+    pub(crate) fn new(config: Config) -> std::io::Result<Self> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(IMPATIENT)
+            .pool_max_idle_per_host(AT_ONCE)
+            .build()
+            .map_err(std::io::Error::other)?;
+        Ok(Self {
+            answers: Answers::new(config.cache),
+            config,
+            client,
+            breaker: Mutex::new(Breaker::new(FAULTS_MAX, COOLDOWN)),
+            places: Semaphore::new(AT_ONCE),
+            flights: Mutex::default(),
+            asked: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+        })
+    }
+
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Phoenix's answer, its body still on the way.
+    async fn send(
+        &self,
+        onward: &Onward,
+        body: reqwest::Body,
+        patience: Duration,
+    ) -> Result<reqwest::Response, Trouble> {
+        self.breaker().admit(Instant::now().into_std(), PATIENT).map_err(Trouble::Resting)?;
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let ask = async {
+            // Never closed.
+            let _place = self.places.acquire().await;
+            let request =
+                self.client.request(onward.method.clone(), onward.url.clone()).headers(onward.headers.clone());
+            request.body(body).send().await
+        };
+        let outcome = match tokio::time::timeout(patience, ask).await {
+            Err(_) => Err(Trouble::TimedOut),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "Phoenix is not reached");
+                Err(Trouble::Unreached)
+            }
+            Ok(Ok(response)) if response.status().is_redirection() && response.status() != StatusCode::NOT_MODIFIED => {
+                Err(Trouble::Redirects)
+            }
+            Ok(Ok(response)) => Ok(response),
+        };
+        let is_fault = match &outcome {
+            Ok(response) => matches!(response.status().as_u16(), 502..=504),
+            Err(trouble) => *trouble != Trouble::Redirects,
+        };
+        if is_fault {
+            self.faults.fetch_add(1, Ordering::Relaxed);
+            if self.breaker().fail(Instant::now().into_std()) {
+                tracing::warn!("Phoenix does not answer: it is not asked for a while");
+            }
+        } else {
+            self.breaker().succeed();
+        }
+        outcome
+    }
+
+    /// A whole answer, as long as it is short.
+    async fn fetch(&self, onward: &Onward, patience: Duration) -> Flown {
+        let response = match self.send(onward, reqwest::Body::default(), patience).await {
+            Ok(response) => response,
+            Err(trouble) => return Flown::Trouble(trouble),
+        };
+        let (status, headers) = (response.status(), passed(response.headers(), &ANSWER_HEADERS));
+        if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
+            return Flown::Long;
+        }
+        let (mut body, mut pieces) = (Vec::new(), response.bytes_stream());
+        loop {
+            match tokio::time::timeout(PATIENT, pieces.next()).await {
+                Ok(None) => return Flown::Answer(Arc::new(Answer { status, headers, body: body.into() })),
+                Ok(Some(Ok(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&piece),
+                Ok(Some(Ok(_))) => return Flown::Long,
+                Ok(Some(Err(_))) => return Flown::Trouble(Trouble::Unreached),
+                Err(_) => return Flown::Trouble(Trouble::TimedOut),
+            }
+        }
+    }
+
+    /// The answer to a question that others may be asking.
+    async fn fly(&self, question: &Question, onward: &Onward, patience: Duration) -> Flown {
+        let flights = || self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let flight = Arc::clone(flights().entry(question.clone()).or_default());
+        let flown = flight.get_or_init(|| self.fetch(onward, patience)).await.clone();
+        // The next one asks anew; one that has begun to by now stays.
+        let mut flights = flights();
+        if flights.get(question).is_some_and(|standing| Arc::ptr_eq(standing, &flight)) {
+            flights.remove(question);
+        }
+        flown
+    }
+
+    async fn get(&self, onward: Onward) -> Result<Response, Refusal> {
+        let accept = onward.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let target = onward.url.as_str().to_owned();
+        let question = Question { role: onward.role, target, accept: accept.to_owned() };
+        let stale = match self.answers.find(&question) {
+            Some(Found::Fresh(answer)) => {
+                self.answers.hits.hit();
+                return Ok(given(&answer, "hit"));
+            }
+            Some(Found::Stale(answer)) => Some(answer),
+            None => None,
+        };
+        self.answers.hits.miss();
+        let patience = if stale.is_some() { IMPATIENT } else { PATIENT };
+        match (self.fly(&question, &onward, patience).await, stale) {
+            (Flown::Answer(answer), stale) if answer.status.is_server_error() => {
+                Ok(stale.map_or_else(|| given(&answer, "miss"), |stale| given(&stale, "stale")))
+            }
+            (Flown::Answer(answer), _) => {
+                if answer.status == StatusCode::OK {
+                    self.answers.keep(question, Arc::clone(&answer));
+                }
+                Ok(given(&answer, "miss"))
+            }
+            (Flown::Long, _) => Ok(streamed(self.send(&onward, reqwest::Body::default(), PATIENT).await?)),
+            (Flown::Trouble(_), Some(stale)) => Ok(given(&stale, "stale")),
+            (Flown::Trouble(trouble), None) => Err(trouble.into()),
+        }
+    }
+
+    async fn write(&self, onward: Onward, body: Body) -> Result<Response, Refusal> {
+        let mut left = REQUEST_BYTES_MAX;
+        let bounded = body.into_data_stream().map(move |piece| {
+            let piece = piece.map_err(std::io::Error::other)?;
+            left = left.checked_sub(piece.len()).ok_or_else(|| std::io::Error::other("too long"))?;
+            Ok::<_, std::io::Error>(piece)
+        });
+        let answer = self.send(&onward, reqwest::Body::wrap_stream(bounded), PATIENT).await;
+        self.answers.invalidate();
+        Ok(streamed(answer?))
+    }
+
+    /// How the way to Phoenix is doing.
+    pub(crate) fn standing(&self) -> Value {
+        json!({
+            "healthy": !self.breaker().is_open(),
+            "asked": self.asked.load(Ordering::Relaxed),
+            "faults": self.faults.load(Ordering::Relaxed),
+        })
+    }
+
+    /// What is kept: hits and misses, answers and bytes.
+    pub(crate) fn cached(&self) -> ((u64, u64), (usize, usize)) {
+        (self.answers.hits.counts(), self.answers.size())
+    }
+}
+
+fn passed(from: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    let known = names.iter().filter_map(|name| Some((name.clone(), from.get(name)?.clone())));
+    known.collect()
+}
+
+fn given(answer: &Answer, cache: &'static str) -> Response {
+    let mut response = (answer.status, answer.headers.clone(), answer.body.clone()).into_response();
+    response.headers_mut().insert(CACHE, HeaderValue::from_static(cache));
+    response
+}
+
+/// An answer passed back as it comes, as long as it comes.
+fn streamed(answer: reqwest::Response) -> Response {
+    let (status, headers) = (answer.status(), passed(answer.headers(), &ANSWER_HEADERS));
+    let pieces = Box::pin(answer.bytes_stream());
+    let bounded = stream::unfold((pieces, 0_u64), |(mut pieces, so_far)| async move {
+        let piece = match tokio::time::timeout(PATIENT, pieces.next()).await {
+            Ok(None) => return None,
+            Ok(Some(piece)) => piece.map_err(std::io::Error::other),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+        };
+        let so_far = so_far + piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        let is_long = so_far > ANSWER_STREAM_BYTES_MAX;
+        Some((if is_long { Err(std::io::Error::other("longer than is passed on")) } else { piece }, (pieces, so_far)))
+    });
+    (status, headers, Body::from_stream(bounded)).into_response()
+}
+
+pub(crate) async fn pass(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let proxy = shared.proxy.as_ref().ok_or(Refusal::Missing("path"))?;
+    let onward = onward(&shared, proxy, &caller, &request)?;
+    if onward.method == Method::GET { proxy.get(onward).await } else { proxy.write(onward, request.into_body()).await }
+}
+
+fn onward(shared: &Shared, proxy: &Proxy, caller: &Caller, request: &Request) -> Result<Onward, Refusal> {
+    let raw = request.uri().path().strip_prefix("/api/phoenix/").ok_or(Refusal::Missing("path"))?;
+    let sought = Sought::parse(raw)?;
+    sought.allowed(request.method(), caller)?;
+    let mut url = proxy.config.url.clone();
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}/{}", sought.raw()));
+    url.set_query(request.uri().query());
+    // What was checked is what is asked: a URL that reads it in another way is not asked at all.
+    let is_there = url.origin() == proxy.config.url.origin() && url.path() == format!("{base}/{}", sought.raw());
+    if !is_there {
+        return Err(Refusal::invalid("path", "not a path of Phoenix's API"));
+    }
+    let mut headers = passed(request.headers(), &REQUEST_HEADERS);
+    let is_admin = caller.may(Permission::Administer);
+    let key = if is_admin { &proxy.config.admin_key } else { &proxy.config.member_key };
+    let token = key.clone().or_else(|| match (caller, &shared.gate.sessions) {
+        (Caller::User(user), Some(sessions)) => sessions.bridge_token(user, shared.clock.now()).map(|token| token.text),
+        _ => None,
+    });
+    let mut put = |name: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(token) = token {
+        put(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        put(HeaderName::from_static("x-forwarded-for"), peer.ip().to_string());
+    }
+    if let Some(host) = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()) {
+        put(HeaderName::from_static("x-original-host"), host.to_owned());
+    }
+    let role = if is_admin { "admin" } else { "member" };
+    Ok(Onward { method: request.method().clone(), url, headers, role })
+}

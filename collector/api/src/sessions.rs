@@ -1,0 +1,212 @@
+//! From a request's token to its caller: the token checked (`emberd-identity`), its user found in the profiles or made there.
+//!
+//! Promise: a user is who the token says, with the role it says, or the profile's where it says none; a token that was revoked is
+//! refused within [`REVOKED_EVERY`] on every emberd. What a login reads is kept for [`PROFILE_TIME`], of [`PROFILES_MAX`] users at most.
+//! Not here: what the caller may (`gate.rs`), the login by password (`auth.rs`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use emberd_identity::bridge::{self, Bridge};
+use emberd_identity::{Claims, Permissions, Refused, User, Verifier};
+use emberd_model::UnixNanos;
+use emberd_store::Store;
+use emberd_store::people::Profile;
+use ring::digest::{SHA256, digest};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long a profile that was read counts.
+const PROFILE_TIME: Duration = Duration::from_secs(60);
+const PROFILES_MAX: usize = 10_000;
+/// How often it is asked which tokens were revoked.
+const REVOKED_EVERY: Duration = Duration::from_secs(2);
+
+/// How tokens become users.
+#[derive(Debug)]
+pub struct Identity {
+    /// Checks them.
+    pub verifier: Verifier,
+    /// Makes the bridge token, where there is a shared secret.
+    pub bridge: Option<Bridge>,
+    /// Roles whose users are administrators.
+    pub admin_roles: Vec<String>,
+}
+
+/// Who is known, and what of it was looked up already.
+pub(crate) struct Sessions {
+    identity: Identity,
+    profiles: Mutex<HashMap<String, (Instant, Arc<Profile>)>>,
+    revoked: Mutex<Arc<HashSet<[u8; 32]>>>,
+    pub(crate) hits: crate::meter::Hits,
+}
+
+/// A token that a request showed.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl<'a> Shown<'a> {
+    /// The one in `Authorization`; none if there is none, or more than one.
+    pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let mut all = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(one), None) = (all.next(), all.next()) else { return None };
+        let (scheme, token) = one.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(Self(token.trim_start_matches(' ')))
+    }
+
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, self.0.as_bytes()).as_ref());
+        bytes
+    }
+}
+
+/// Why a token makes nobody a user.
+#[derive(Debug)]
+pub(crate) enum Stranger {
+    /// The token is not believed.
+    Refused(Refused),
+    /// It was revoked.
+    Revoked,
+    /// Who it names cannot be looked up now.
+    Unavailable(emberd_store::Error),
+}
+
+impl Sessions {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity, profiles: Mutex::default(), revoked: Mutex::default(), hits: crate::meter::Hits::default() }
+    }
+
+    /// Whom a token names.
+    pub(crate) async fn user(&self, store: &Store, shown: &Shown<'_>, now: UnixNanos) -> Result<Arc<User>, Stranger> {
+        let claims = self.identity.verifier.verify(shown.0, now).await.map_err(Stranger::Refused)?;
+        if self.revoked().contains(&shown.digest()) {
+            return Err(Stranger::Revoked);
+        }
+        let profile = self.profile(store, &claims).await.map_err(Stranger::Unavailable)?;
+        Ok(Arc::new(self.as_user(claims.subject.clone(), &profile, Some(&claims))))
+    }
+
+    /// A profile's user, with what a token says above what the profile does.
+    pub(crate) fn as_user(&self, subject: String, profile: &Profile, claims: Option<&Claims>) -> User {
+        let said = |claim: fn(&Claims) -> &Option<String>| claims.and_then(|claims| claim(claims).clone());
+        let role = said(|claims| &claims.role).or_else(|| profile.role.clone()).unwrap_or_else(|| "member".into());
+        let granted = Permissions::of_role(self.identity.admin_roles.contains(&role));
+        let asked = claims.and_then(|claims| claims.permissions.as_deref()).map(Permissions::named);
+        User {
+            id: profile.id,
+            subject,
+            email: said(|claims| &claims.email).or_else(|| Some(profile.email.clone())),
+            name: said(|claims| &claims.name).or_else(|| profile.name.clone()),
+            // A token may say that its bearer may less than the role, never more.
+            permissions: asked.map_or(granted, |asked| granted.and(asked)),
+            role,
+            department: said(|claims| &claims.department).or_else(|| profile.department.clone()),
+        }
+    }
+
+    async fn profile(&self, store: &Store, claims: &Claims) -> Result<Arc<Profile>, emberd_store::Error> {
+        let key = format!("{}\0{}", claims.subject, claims.email.as_deref().unwrap_or_default());
+        if let Some(profile) = self.kept(&key) {
+            self.hits.hit();
+            return Ok(profile);
+        }
+        self.hits.miss();
+        let profile = Arc::new(look_up(store, claims).await?);
+        self.keep(key, Arc::clone(&profile));
+        Ok(profile)
+    }
+
+    fn kept(&self, key: &str) -> Option<Arc<Profile>> {
+        let profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        profiles.get(key).filter(|(since, _)| since.elapsed() < PROFILE_TIME).map(|(_, profile)| Arc::clone(profile))
+    }
+
+    fn keep(&self, key: String, profile: Arc<Profile>) {
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if profiles.len() >= PROFILES_MAX {
+            profiles.retain(|_, (since, _)| since.elapsed() < PROFILE_TIME);
+            if profiles.len() >= PROFILES_MAX {
+                profiles.clear();
+            }
+        }
+        profiles.insert(key, (Instant::now(), profile));
+    }
+
+    /// A bridge token for this user; none where there is no shared secret.
+    pub(crate) fn bridge_token(&self, user: &User, now: UnixNanos) -> Option<bridge::Token> {
+        self.identity.bridge.as_ref().map(|bridge| bridge.token(user, now))
+    }
+
+    /// When a token that counts now ends by itself.
+    pub(crate) fn ends(&self, shown: &Shown<'_>, now: UnixNanos) -> Option<UnixNanos> {
+        let claims = self.identity.verifier.check(shown.0, now).ok()?;
+        Some(UnixNanos(u64::try_from(claims.expires_at).ok()?.saturating_mul(1_000_000_000)))
+    }
+
+    /// Refuses a token from now on.
+    pub(crate) fn forget(&self, digest: [u8; 32]) {
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut revoked).insert(digest);
+    }
+
+    fn revoked(&self) -> Arc<HashSet<[u8; 32]>> {
+        Arc::clone(&self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Learns which tokens were revoked, and fetches public keys, until `stop`.
+    pub(crate) async fn run(&self, store: &Store, now: impl Fn() -> UnixNanos + Sync, stop: &CancellationToken) {
+        let learn = async {
+            while !stop.is_cancelled() {
+                match store.revoked(now()).await {
+                    Ok(all) => {
+                        *self.revoked.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Arc::new(all.into_iter().collect());
+                    }
+                    Err(error) => tracing::debug!(%error, "revoked tokens could not be read: those known are kept"),
+                }
+                let _ = tokio::time::timeout(REVOKED_EVERY, stop.cancelled()).await;
+            }
+        };
+        let fetch = async {
+            if let Some(jwks) = &self.identity.verifier.jwks {
+                jwks.run(&now, stop.clone()).await;
+            }
+        };
+        tokio::join!(learn, fetch);
+    }
+}
+
+/// The profile of a token's user: by its subject where that is a UUID, else by its address; made where there is none and the table is
+/// emberd's. Where it is another's and has none, the user is known all the same, and can own nothing.
+async fn look_up(store: &Store, claims: &Claims) -> Result<Profile, emberd_store::Error> {
+    let id = Uuid::parse_str(&claims.subject).ok();
+    if let Some(id) = id
+        && let Some(profile) = store.profile(id).await?
+    {
+        return Ok(profile);
+    }
+    if let Some(email) = &claims.email
+        && let Some(profile) = store.profile_by_email(email).await?
+    {
+        return Ok(profile);
+    }
+    let id =
+        id.unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("emberd:user:{}", claims.subject).as_bytes()));
+    if let Some(profile) = store.profile(id).await? {
+        return Ok(profile);
+    }
+    let profile = Profile {
+        id,
+        email: claims.email.clone().unwrap_or_else(|| claims.subject.clone()),
+        name: claims.name.clone(),
+        role: claims.role.clone(),
+        department: claims.department.clone(),
+    };
+    if !store.make_profile(profile.clone()).await? {
+        tracing::debug!(%id, "a user has no profile, and none is made in another's table");
+    }
+    Ok(profile)
+}

@@ -1,0 +1,2 @@
+DROP TABLE emberd.revoked;
+DROP TABLE emberd.passwords;

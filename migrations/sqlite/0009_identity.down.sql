@@ -1,0 +1,2 @@
+DROP TABLE emberd_revoked;
+DROP TABLE emberd_passwords;
