@@ -118,6 +118,11 @@ pub struct Phoenix {
 impl Phoenix {
     /// Starts the Phoenix in `venv` with its database in `dir`. It is not ready yet: see [`Phoenix::ready`].
     pub fn start(venv: &Path, dir: &Path, ports: Ports) -> Result<Self, Error> {
+        Self::start_with(venv, dir, ports, &[])
+    }
+
+    /// The same with further settings of its own, such as `PHOENIX_ENABLE_AUTH`.
+    pub fn start_with(venv: &Path, dir: &Path, ports: Ports, settings: &[(&str, &str)]) -> Result<Self, Error> {
         std::fs::create_dir_all(dir)?;
         let log = dir.join("phoenix.log");
         let file = std::fs::File::options().create(true).append(true).open(&log)?;
@@ -129,6 +134,7 @@ impl Phoenix {
             .env("PHOENIX_PORT", ports.http.to_string())
             .env("PHOENIX_GRPC_PORT", ports.grpc.to_string())
             .env("PHOENIX_TELEMETRY_ENABLED", "false")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

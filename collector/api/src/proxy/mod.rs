@@ -5,7 +5,7 @@
 //! while ([`kept`]); where Phoenix does not answer, an old one is given and says so, or 503 within a second.
 //! On the wire: `x-emberd-cache: hit | miss | stale` on answers of GET.
 //! Not here: who the caller is (`gate.rs`).
-//! Kept by: `path::tests`, `tests::proxy` (a server that misbehaves in every way), and the real Phoenix in the daemon's stories.
+//! Kept by: `path::tests`, `tests::proxy` (a server that misbehaves), and `daemon/tests/it/app.rs` (the real Phoenix, asking for keys).
 
 mod kept;
 mod path;

@@ -2,11 +2,12 @@
 //!
 //! One binary for all of them, so that they link once. What they need and where they find it:
 //! `EMBERD_TEST_POSTGRES` (a superuser's URL; `make test` sets it), `EMBERD_PHOENIX` (a Python environment with Phoenix;
-//! default `~/.cache/emberd/phoenix`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
+//! default `~/.cache/emberd/phoenix`), Node with jsonwebtoken in `EMBERD_CACHE`'s `node` (`app`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
 //! checkout). `EMBERD_TEST_EVAL_EXAMPLES`: how many examples the whole evaluation is of (`experiment`), if not the usual few.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
 mod abuse;
+mod app;
 mod books;
 mod budget;
 mod choice;
@@ -24,6 +25,7 @@ mod kill;
 mod ledger;
 mod library;
 mod made;
+mod monitoring;
 mod outage;
 mod phoenix;
 mod postgres;

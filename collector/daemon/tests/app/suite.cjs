@@ -1,0 +1,183 @@
+// A prompt library's own kind of client: tokens made by jsonwebtoken, requests by fetch.
+//
+// From the environment: API, SECRET, KEYS (where the key pairs are), ISSUER, AUDIENCE, EMAIL and PASSWORD of a profile.
+'use strict';
+const assert = require('node:assert/strict');
+const { randomUUID } = require('node:crypto');
+const { readFileSync } = require('node:fs');
+const { join } = require('node:path');
+const jwt = require('jsonwebtoken');
+
+const { API, SECRET, KEYS, ISSUER, AUDIENCE, EMAIL, PASSWORD } = process.env;
+const ADA = { id: randomUUID(), email: `ada-${randomUUID()}@example.com`, name: 'Ada', role: 'member', department: 'Research' };
+const BOB = { id: randomUUID(), email: `bob-${randomUUID()}@example.com`, name: 'Bob', role: 'member' };
+const EVE = { id: randomUUID(), email: `eve-${randomUUID()}@example.com`, name: 'Eve', role: 'admin' };
+
+const session = (user, options = {}) =>
+  jwt.sign({ email: user.email, name: user.name, role: user.role }, SECRET, {
+    subject: user.id, issuer: ISSUER, audience: AUDIENCE, expiresIn: '1h', ...options,
+  });
+
+// As an application signs it for itself.
+const bridge = (user) =>
+  jwt.sign(
+    {
+      sub: user.id, email: user.email, name: user.name, role: user.role, provider: 'sambatv',
+      permissions: ['read:traces', 'read:evaluations', ...(user.role === 'admin' ? ['write:all', 'delete:all', 'admin:all'] : ['write:own', 'delete:own'])],
+      metadata: { company: 'SambaTV', department: user.department },
+    },
+    SECRET,
+    { expiresIn: '1h', issuer: 'sambatv-prompt-library', audience: 'phoenix-service' },
+  );
+
+const byKey = (user, alg, options = {}) =>
+  jwt.sign({ email: user.email, role: user.role }, readFileSync(join(KEYS, `${alg.toLowerCase()}.pem`)), {
+    algorithm: alg, keyid: `${alg.toLowerCase()}-1`, subject: user.id, issuer: ISSUER, audience: AUDIENCE, expiresIn: '1h', ...options,
+  });
+
+async function ask(method, path, token, body) {
+  const headers = { ...(token && { authorization: `Bearer ${token}` }), ...(body !== undefined && { 'content-type': 'application/json' }) };
+  const answer = await fetch(API + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const text = await answer.text();
+  let json = null;
+  try { json = JSON.parse(text); } catch { /* not JSON */ }
+  return { status: answer.status, headers: answer.headers, text, json };
+}
+
+async function ok(method, path, token, body, status = 200) {
+  const answer = await ask(method, path, token, body);
+  assert.equal(answer.status, status, `${method} ${path}: ${answer.status} ${answer.text}`);
+  return answer.json;
+}
+
+const stories = {
+  async 'every kind of token is who it says'() {
+    for (const token of [session(ADA), bridge(ADA), byKey(ADA, 'RS256'), byKey(ADA, 'ES256'), session(ADA, { audience: ['other', AUDIENCE] })]) {
+      await ok('GET', '/api/prompts', token);
+    }
+    const made = await ok('POST', '/api/prompts', byKey(ADA, 'ES256'), { title: `of ${ADA.id}`, content: 'Say {{input}}.' }, 201);
+    assert.equal(made.created_by, ADA.id);
+  },
+
+  async 'what is forged or out of time is nobody'() {
+    const publicKey = readFileSync(join(KEYS, 'jwks.json'));
+    const claims = { sub: ADA.id, iss: ISSUER, aud: AUDIENCE };
+    for (const token of [
+      undefined, '', 'x', `${session(ADA)}x`, session(ADA, { expiresIn: '-1m' }), session(ADA, { notBefore: '5m' }),
+      session(ADA, { issuer: 'https://evil.example' }), session(ADA, { audience: 'other' }), session(ADA, { expiresIn: '30d' }),
+      jwt.sign(claims, 'another secret of thirty-two bytes or more', { expiresIn: '1h' }),
+      jwt.sign(claims, SECRET, { expiresIn: '1h', algorithm: 'HS512' }),
+      jwt.sign(claims, null, { expiresIn: '1h', algorithm: 'none' }),
+      jwt.sign(claims, publicKey, { expiresIn: '1h', keyid: 'rs256-1' }),
+      jwt.sign({ sub: ADA.id, email: ADA.email, name: ADA.name }, SECRET, { expiresIn: '1h' }),
+      byKey(ADA, 'RS256', { keyid: 'es256-1' }),
+    ]) {
+      const answer = await ask('GET', '/api/prompts', token);
+      assert.deepEqual([answer.status, answer.json], [401, { error: 'a token is needed' }], token);
+    }
+    const inQuery = await ask('GET', `/api/prompts?token=${session(ADA)}`);
+    assert.equal(inQuery.status, 401, 'no token in a query');
+  },
+
+  async 'an evaluation from a form to its results'() {
+    const token = session(ADA);
+    const prompt = await ok('POST', '/api/prompts', token, { title: `faq ${ADA.id}`, content: 'Answer: {{input}}' }, 201);
+    const data = [1, 2, 3, 4].map((n) => ({ id: `e${n}`, input: `${n}?`, output: n === 4 ? 'wrong' : `${n}`, reference: `${n}` }));
+    const dataset = await ok('POST', '/api/datasets', token, { name: 'mine', type: 'custom', data }, 201);
+    const invalid = await ask('POST', '/api/evaluations', token, { promptId: 'x', datasetId: dataset.id, name: '', config: { model: 'recorded', temperature: 3, evaluators: [] } });
+    assert.deepEqual([invalid.status, invalid.json.error], [400, 'Validation failed']);
+    assert.ok(invalid.json.details.length >= 3, invalid.text);
+    const asked = { promptId: prompt.id, datasetId: dataset.id, name: 'nightly', description: 'by a form', config: { model: 'recorded', evaluators: ['exact_match'] } };
+    let row = await ok('POST', '/api/evaluations', token, asked, 201);
+    assert.equal(row.created_by, ADA.id);
+    for (let n = 0; row.status !== 'completed'; n++) {
+      assert.ok(n < 600, row.status);
+      await new Promise((done) => setTimeout(done, 50));
+      row = await ok('GET', `/api/evaluations/${row.id}`, token);
+    }
+    assert.deepEqual([row.metrics.evaluators.exact_match.mean, row.metrics.evaluators.exact_match.of], [0.75, 4]);
+    const results = await ok('GET', `/api/evaluations/${row.id}/results`, token);
+    assert.deepEqual(results.data.map((one) => one.score).sort(), [0, 1, 1, 1]);
+
+    // Everyone sees an evaluation, and only its creator or an administrator changes it; a dataset is its creator's.
+    await ok('GET', `/api/evaluations/${row.id}`, session(BOB));
+    await ok('PATCH', `/api/evaluations/${row.id}`, session(BOB), { name: 'mine now' }, 403);
+    await ok('DELETE', `/api/evaluations/${row.id}`, session(BOB), undefined, 403);
+    for (const path of ['', '/examples', '/export?format=jsonl']) {
+      await ok('GET', `/api/datasets/${dataset.id}${path}`, session(BOB), undefined, 404);
+    }
+    const bobs = await ok('GET', '/api/datasets', session(BOB));
+    assert.ok(!JSON.stringify(bobs).includes(dataset.id));
+    await ok('PATCH', `/api/evaluations/${row.id}`, session(EVE), { name: 'renamed' });
+    await ok('GET', '/api/status', session(BOB), undefined, 403);
+    await ok('GET', '/api/status', session(EVE));
+  },
+
+  async 'a session becomes a bridge token'() {
+    const answer = await ok('POST', '/api/auth/phoenix', session(ADA), {});
+    const claims = jwt.verify(answer.token, SECRET, { algorithms: ['HS256'], issuer: 'sambatv-prompt-library', audience: 'phoenix-service' });
+    assert.deepEqual([claims.sub, claims.email, claims.name, claims.role], [ADA.id, ADA.email, 'Ada', 'member']);
+    assert.deepEqual(claims.permissions, ['read:traces', 'read:evaluations', 'write:own', 'delete:own']);
+    assert.equal(claims.metadata.company, 'SambaTV');
+    assert.equal(claims.exp - claims.iat, 3600);
+    await ok('GET', '/api/prompts', answer.token);
+    const { totalTime, databaseTime, cacheHits } = answer.performance;
+    assert.ok(totalTime >= 0 && databaseTime >= 0 && cacheHits >= 0);
+  },
+
+  async 'a password becomes a bridge token'() {
+    const answer = await ok('POST', '/api/auth/phoenix', undefined, { email: EMAIL.toUpperCase(), password: PASSWORD });
+    await ok('GET', '/api/prompts', answer.token);
+    const wrong = await ask('POST', '/api/auth/phoenix', undefined, { email: EMAIL, password: 'wrong' });
+    const unknown = await ask('POST', '/api/auth/phoenix', undefined, { email: 'nobody@example.com', password: PASSWORD });
+    assert.deepEqual([wrong.status, wrong.text], [401, unknown.text]);
+  },
+
+  async 'a token that was ended is nobody'() {
+    const token = session({ ...ADA, name: 'Ada, once' });
+    await ok('GET', '/api/prompts', token);
+    await ok('DELETE', '/api/auth/phoenix', token, undefined, 204);
+    await ok('GET', '/api/prompts', token, undefined, 401);
+  },
+
+  async 'Phoenix is behind its own paths'() {
+    const path = '/api/phoenix/v1/projects?limit=7';
+    const first = await ask('GET', path, session(ADA));
+    assert.equal(first.status, 200, first.text);
+    assert.ok(Array.isArray(first.json.data) && first.json.data.length >= 1, first.text);
+    const again = await ask('GET', path, session(BOB));
+    assert.deepEqual([again.text, again.headers.get('x-emberd-cache')], [first.text, 'hit']);
+    const name = `made-${randomUUID()}`;
+    await ok('POST', '/api/phoenix/v1/projects', session(ADA), { name }, 403);
+    const made = await ask('POST', '/api/phoenix/v1/projects', session(EVE), { name });
+    assert.ok(made.status === 200 || made.status === 201, made.text);
+    const after = await ask('GET', path, session(ADA));
+    assert.ok(after.text.includes(name), 'a write lets no old answer stand');
+    for (const [method, closed] of [['GET', 'v1/users'], ['POST', 'v1/system/api_keys'], ['POST', 'auth/login'], ['GET', 'v1/user/api_keys']]) {
+      await ok(method, `/api/phoenix/${closed}`, session(EVE), method === 'POST' ? {} : undefined, 403);
+    }
+    await ok('GET', '/api/phoenix/v1%2f..%2fusers', session(EVE), undefined, 400);
+    const annotation = { data: [{ span_id: '0102030405060708', name: 'x', annotator_kind: 'CODE', result: { score: 1 } }] };
+    const told = await ask('POST', '/api/phoenix/v1/span_annotations?sync=false', session(ADA), annotation);
+    assert.ok(told.status < 300, told.text);
+    await ok('GET', '/api/phoenix/v1/nowhere', session(ADA), undefined, 404);
+    const health = await ok('GET', '/api/phoenix/health', session(ADA));
+    assert.deepEqual([health.database.healthy, health.phoenix.healthy], [true, true]);
+    assert.ok(health.cache.metrics.phoenix.hits >= 1);
+    const stats = await ok('GET', '/api/phoenix/stats', session(ADA));
+    assert.ok(stats.prompts >= 1 && Array.isArray(stats.data));
+  },
+};
+
+(async () => {
+  for (const [name, story] of Object.entries(stories)) {
+    await story().catch((error) => {
+      error.message = `${name}: ${error.message}`;
+      throw error;
+    });
+    console.log(`ok: ${name}`);
+  }
+})().catch((error) => {
+  console.error(error.stack);
+  process.exit(1);
+});

@@ -1,0 +1,148 @@
+//! A prompt library's own kind of client against the real binary: Node, jsonwebtoken and fetch (`tests/app/suite.cjs`), with a real Phoenix
+//! behind that asks for keys, on SQLite and on PostgreSQL.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use emberd_phoenix::process::{Phoenix, Ports};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+
+use super::library::{Kind, Library};
+use super::phoenix::venv;
+use super::process::Home;
+
+const SECRET: &str = "a secret of more than thirty-two bytes";
+const ADMIN_SECRET: &str = "the administrator of this Phoenix, at first";
+const ISSUER: &str = "https://app.example";
+const AUDIENCE: &str = "emberd";
+const EMAIL: &str = "grace@example.com";
+const PASSWORD: &str = "correct horse";
+
+fn modules() -> PathBuf {
+    let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd");
+    let modules = std::env::var_os("EMBERD_CACHE").map_or_else(cache, PathBuf::from).join("node/node_modules");
+    assert!(modules.join("jsonwebtoken").exists(), "no jsonwebtoken in {}; run make setup", modules.display());
+    modules
+}
+
+fn node(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/app").join(script)).env("NODE_PATH", modules());
+    command
+}
+
+/// A Phoenix that asks for keys, and two keys for it.
+async fn phoenix_with_keys(dir: &Path) -> (Phoenix, [String; 2]) {
+    let auth = [
+        ("PHOENIX_ENABLE_AUTH", "true"),
+        ("PHOENIX_SECRET", "thirty-two bytes that sign everything 1"),
+        ("PHOENIX_ADMIN_SECRET", ADMIN_SECRET),
+    ];
+    let mut phoenix = Phoenix::start_with(&venv(), dir, Ports::free().unwrap(), &auth).unwrap();
+    phoenix.ready(Duration::from_secs(120)).await.unwrap();
+    let mut keys = Vec::new();
+    for name in ["admin", "member"] {
+        let made = reqwest::Client::new()
+            .post(format!("{}/v1/system/api_keys", phoenix.url()))
+            .bearer_auth(ADMIN_SECRET)
+            .json(&json!({ "data": { "name": name } }));
+        let made: Value = made.send().await.unwrap().json().await.unwrap();
+        keys.push(made["data"]["key"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned());
+    }
+    (phoenix, keys.try_into().unwrap())
+}
+
+/// Serves one file to whoever asks; gives its URL.
+async fn serve(file: PathBuf, running: &mut JoinSet<()>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    running.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let body = std::fs::read(&file).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+        }
+    });
+    url
+}
+
+fn secret_file(home: &Home, name: &str, text: &str) -> String {
+    let path = home.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+/// Gives a profile a password, by the command line.
+fn with_password(home: &Home) {
+    let added = home.command(&["user", "add", EMAIL, "--name", "Grace"]).output().unwrap();
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    let mut command = home.command(&["user", "password", EMAIL]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let listed = home.command(&["user", "list"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.lines().any(|line| line.contains(EMAIL) && line.contains("password")), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_applications_client_works() {
+    let shared = tempfile::tempdir().unwrap();
+    let made = node("keys.cjs").arg(shared.path()).status().expect("node is needed: run make setup");
+    assert!(made.success());
+    let mut running = JoinSet::new();
+    let jwks = serve(shared.path().join("jwks.json"), &mut running).await;
+    let (phoenix, [admin, member]) = phoenix_with_keys(&shared.path().join("phoenix")).await;
+    for kind in Kind::ALL {
+        let mut library = Library::new(kind).await;
+        let home = &mut library.home;
+        let (secret, admin, member) = (
+            secret_file(home, "jwt-secret", SECRET),
+            secret_file(home, "phoenix-admin", &admin),
+            secret_file(home, "phoenix-member", &member),
+        );
+        home.set("EMBERD_IDENTITY_JWT_SECRET_FILE", &secret)
+            .set("EMBERD_IDENTITY_JWKS_URL", &jwks)
+            .set("EMBERD_IDENTITY_ISSUER", ISSUER)
+            .set("EMBERD_IDENTITY_AUDIENCE", AUDIENCE)
+            .set("EMBERD_PHOENIX_URL", &phoenix.url())
+            .set("EMBERD_PHOENIX_API_KEY_FILE", &admin)
+            .set("EMBERD_PHOENIX_MEMBER_API_KEY_FILE", &member);
+        let emberd = home.start();
+        with_password(home);
+        let mut suite = node("suite.cjs");
+        let suite = suite
+            .env("API", emberd.api())
+            .env("SECRET", SECRET)
+            .env("KEYS", shared.path())
+            .env("ISSUER", ISSUER)
+            .env("AUDIENCE", AUDIENCE)
+            .env("EMAIL", EMAIL)
+            .env("PASSWORD", PASSWORD)
+            .output()
+            .unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            suite.status.success(),
+            "{kind:?}:\n{}{}\n{}",
+            said(&suite.stdout),
+            said(&suite.stderr),
+            emberd.said()
+        );
+        assert_eq!(said(&suite.stdout).lines().count(), 7, "{}", said(&suite.stdout));
+        // Nothing of a token, a key or a password is in the log.
+        for secret in [SECRET, PASSWORD, ADMIN_SECRET, "eyJ"] {
+            assert!(!emberd.said().contains(secret), "{secret} is in the log");
+        }
+        emberd.terminate();
+    }
+    phoenix.terminate(Duration::from_secs(20)).await.unwrap();
+}
