@@ -30,17 +30,19 @@ use crate::{Callers, Config, Shared};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// On every answer: it is what its type says, is shown in nobody's frame, runs nothing, and is kept by no cache.
-const HEADERS: [(HeaderName, &str); 5] = [
+const HEADERS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
+    // Browsers mind it where they came by TLS.
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
 ];
 
 /// The methods and headers that pages of a listed origin may use.
-const CORS_METHODS: &str = "GET, POST, PATCH, DELETE";
-const CORS_HEADERS: &str = "authorization, content-type";
+const CORS_METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+const CORS_HEADERS: &str = "authorization, content-type, idempotency-key, traceparent";
 const CORS_SECONDS: &str = "600";
 
 /// What callers that are nobody may ask from one address: health, and tries to log in.
@@ -62,6 +64,10 @@ pub(crate) struct Gate {
     /// its own name lead here (DNS rebinding) and would count as the same origin.
     loopback: bool,
 }
+
+/// Who calls could not be found out, and why.
+#[derive(Clone)]
+struct Unsure(Arc<Refusal>);
 
 /// Which route answered.
 #[derive(Clone, Copy)]
@@ -167,22 +173,23 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Reques
     let mut caller = Caller::Nobody;
     let (origin, answer) = match gate.host(&request) {
         Err(refusal) => (Origin::None, Err(refusal)),
-        Ok(host) => match gate.session(&shared, request.headers(), from).await {
-            Err(refusal) => (Origin::None, Err(refusal)),
-            Ok(known) => {
-                caller = known;
-                match gate.origin(request.headers(), &host) {
-                    Origin::Foreign => (Origin::Foreign, Err(Refusal::Origin)),
-                    origin @ Origin::Listed(_) if is_preflight(&request) => (origin, Ok(preflight())),
-                    origin => {
-                        request.extensions_mut().insert(viewer(&caller));
-                        request.extensions_mut().insert(caller.clone());
-                        let answer = tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await;
-                        (origin, answer.map_err(|_| Refusal::TimedOut))
-                    }
+        Ok(host) => {
+            match gate.session(&shared, request.headers(), from).await {
+                Ok(known) => caller = known,
+                // Told by the routes that ask who calls: health does not.
+                Err(refusal) => drop(request.extensions_mut().insert(Unsure(Arc::new(refusal)))),
+            }
+            match gate.origin(request.headers(), &host) {
+                Origin::Foreign => (Origin::Foreign, Err(Refusal::Origin)),
+                origin @ Origin::Listed(_) if is_preflight(&request) => (origin, Ok(preflight())),
+                origin => {
+                    request.extensions_mut().insert(viewer(&caller));
+                    request.extensions_mut().insert(caller.clone());
+                    let answer = tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await;
+                    (origin, answer.map_err(|_| Refusal::TimedOut))
                 }
             }
-        },
+        }
     };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     dress(response.headers_mut(), origin);
@@ -260,12 +267,13 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
     let paced = if permission.is_some() { shared.gate.pace(&caller, peer(&request)) } else { Ok(()) };
     let is_out = caller.is_known() && part.is_some_and(|part| !shared.gate.flags.let_in(part, &caller));
+    let unsure = request.extensions().get::<Unsure>().map(|unsure| unsure.0.told());
     let mut response = match (may(&caller, permission), caller.is_known(), paced) {
         (_, _, Ok(())) if is_out => Refusal::Missing("path").into_response(),
         (true, _, Ok(())) => next.run(request).await,
         (true, _, Err(refusal)) => refusal.into_response(),
         (false, true, _) => Refusal::Forbidden.into_response(),
-        (false, false, Ok(())) => Refusal::Unknown.into_response(),
+        (false, false, Ok(())) => unsure.unwrap_or_else(|| Refusal::Unknown.into_response()),
         (false, false, Err(refusal)) => refusal.into_response(),
     };
     drop(active);

@@ -113,5 +113,5 @@ struct Shared {
     reading: Arc<tokio::sync::Semaphore>,
     logins: auth::Logins,
     usage: usage::Usage,
-    proxy: Option<proxy::Proxy>,
+    proxy: Option<Arc<proxy::Proxy>>,
 }

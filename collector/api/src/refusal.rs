@@ -109,8 +109,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        self.told()
+    }
+}
+
+impl Refusal {
+    /// As the caller hears it.
+    pub(crate) fn told(&self) -> Response {
         let mut body = serde_json::json!({ "error": self.error() });
-        if let Self::Invalid(details) = &self {
+        if let Self::Invalid(details) = self {
             body["details"] = serde_json::json!(details);
         }
         let retry_after = match self {

@@ -71,7 +71,7 @@ impl Api {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let proxy = config.phoenix.clone().map(Proxy::new).transpose()?;
+        let proxy = config.phoenix.clone().map(Proxy::new).transpose()?.map(Arc::new);
         let shared = Shared {
             store,
             view,

@@ -4,6 +4,7 @@
 //! was last asked for, as configured, but never longer than [`AGE_MAX`]; an old one is kept for when Phoenix does not answer.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ struct Kept {
 pub(crate) struct Answers {
     time: Duration,
     kept: Mutex<HashMap<Question, Kept>>,
+    /// How often something was written.
+    writes: AtomicU64,
     pub(crate) hits: crate::meter::Hits,
 }
 
@@ -59,7 +62,7 @@ pub(crate) enum Found {
 impl Answers {
     /// Answers count for so long after each use.
     pub(crate) fn new(time: Duration) -> Self {
-        Self { time, kept: Mutex::default(), hits: Default::default() }
+        Self { time, kept: Mutex::default(), writes: AtomicU64::new(0), hits: Default::default() }
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<Question, Kept>> {
@@ -78,7 +81,13 @@ impl Answers {
         Some(Found::Stale(answer))
     }
 
-    pub(crate) fn keep(&self, question: Question, answer: Arc<Answer>) {
+    /// How often something was written so far, for [`Answers::keep`].
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    /// Keeps an answer that was asked for when so much had been written; it is stale from the start if more was since.
+    pub(crate) fn keep(&self, question: Question, answer: Arc<Answer>, writes: u64) {
         if self.time.is_zero() || answer.body.len() > ANSWER_BYTES_MAX {
             return;
         }
@@ -88,11 +97,13 @@ impl Answers {
             let least = all.iter().min_by_key(|(_, kept)| kept.used_at).map(|(question, _)| question.clone());
             least.map(|least| all.remove(&least));
         }
-        all.insert(question, Kept { answer, asked_at: now, used_at: now, is_valid: true });
+        let is_valid = self.writes() == writes;
+        all.insert(question, Kept { answer, asked_at: now, used_at: now, is_valid });
     }
 
     /// Lets no answer count as fresh any more: something was written, and Phoenix alone knows what it changes.
     pub(crate) fn invalidate(&self) {
+        self.writes.fetch_add(1, Ordering::SeqCst);
         for kept in self.kept().values_mut() {
             kept.is_valid = false;
         }

@@ -2,7 +2,8 @@
 //!
 //! Promise: nothing of a request but its checked path, its query, a few headers and its body reaches Phoenix, and no host but the configured
 //! one is asked; of the answer, cookies and redirects do not come back. Equal questions on their way are one; an answer is kept for a
-//! while ([`kept`]); where Phoenix does not answer, an old one is given and says so, or 503 within a second.
+//! while ([`kept`]); where Phoenix does not answer in [`IMPATIENT`], an old one is given and says so, while the new one is still waited
+//! for; without an old one it is 503, within a second where Phoenix is gone.
 //! On the wire: `x-emberd-cache: hit | miss | stale` on answers of GET.
 //! Not here: who the caller is (`gate.rs`).
 //! Kept by: `path::tests`, `tests::proxy` (a server that misbehaves), and `daemon/tests/it/app.rs` (the real Phoenix, asking for keys).
@@ -26,7 +27,8 @@ use emberd_model::breaker::Breaker;
 use futures_util::{StreamExt as _, stream};
 use reqwest::Url;
 use serde_json::{Value, json};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::kept::{ANSWER_BYTES_MAX, Answer, Answers, Found, Question};
@@ -43,6 +45,8 @@ const FAULTS_MAX: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(5);
 /// Questions on their way at once: Phoenix does its work one piece after the other, and more only wait there.
 const AT_ONCE: usize = 10;
+/// Different questions that wait for their answers.
+const FLIGHTS_MAX: usize = 500;
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 const ANSWER_STREAM_BYTES_MAX: u64 = 1 << 30;
 /// What of a request is passed on.
@@ -90,7 +94,9 @@ pub(crate) struct Proxy {
     answers: Answers,
     breaker: Mutex<Breaker>,
     places: Semaphore,
-    flights: Mutex<HashMap<Question, Arc<OnceCell<Flown>>>>,
+    flights: Mutex<HashMap<Question, watch::Receiver<Option<Flown>>>>,
+    /// The flights themselves: one goes on when whoever asked first is gone.
+    flying: Mutex<JoinSet<()>>,
     asked: AtomicU64,
     faults: AtomicU64,
 }
@@ -127,6 +133,7 @@ impl From<Trouble> for Refusal {
 }
 
 /// What is passed on of a request beside its body.
+#[derive(Clone)]
 struct Onward {
     method: Method,
     url: Url,
@@ -150,6 +157,7 @@ impl Proxy {
             breaker: Mutex::new(Breaker::new(FAULTS_MAX, COOLDOWN)),
             places: Semaphore::new(AT_ONCE),
             flights: Mutex::default(),
+            flying: Mutex::default(),
             asked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         })
@@ -223,20 +231,46 @@ impl Proxy {
         }
     }
 
-    /// The answer to a question that others may be asking.
-    async fn fly(&self, question: &Question, onward: &Onward, patience: Duration) -> Flown {
-        let flights = || self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = Arc::clone(flights().entry(question.clone()).or_default());
-        let flown = flight.get_or_init(|| self.fetch(onward, patience)).await.clone();
-        // The next one asks anew; one that has begun to by now stays.
-        let mut flights = flights();
-        if flights.get(question).is_some_and(|standing| Arc::ptr_eq(standing, &flight)) {
-            flights.remove(question);
-        }
-        flown
+    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<Question, watch::Receiver<Option<Flown>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn get(&self, onward: Onward) -> Result<Response, Refusal> {
+    /// The answer to a question that others may be asking, if it comes within `patience`; it is kept whenever it comes.
+    async fn fly(self: &Arc<Self>, question: &Question, onward: Onward, patience: Duration) -> Flown {
+        let mut flight = {
+            let mut flights = self.flights();
+            match flights.get(question) {
+                Some(flight) => flight.clone(),
+                None if flights.len() >= FLIGHTS_MAX => return Flown::Trouble(Trouble::Resting(COOLDOWN)),
+                None => {
+                    let (told, flight) = watch::channel(None);
+                    flights.insert(question.clone(), flight.clone());
+                    let landing = Arc::clone(self).land(question.clone(), onward, told);
+                    let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+                    while flying.try_join_next().is_some() {}
+                    flying.spawn(landing);
+                    flight
+                }
+            }
+        };
+        let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
+        landed.ok().and_then(Result::ok).and_then(|flown| flown.clone()).unwrap_or(Flown::Trouble(Trouble::TimedOut))
+    }
+
+    /// Asks, keeps the answer, and tells those who wait; the next one asks anew.
+    async fn land(self: Arc<Self>, question: Question, onward: Onward, told: watch::Sender<Option<Flown>>) {
+        let writes = self.answers.writes();
+        let flown = self.fetch(&onward, PATIENT).await;
+        if let Flown::Answer(answer) = &flown
+            && answer.status == StatusCode::OK
+        {
+            self.answers.keep(question.clone(), Arc::clone(answer), writes);
+        }
+        self.flights().remove(&question);
+        told.send_replace(Some(flown));
+    }
+
+    async fn get(self: &Arc<Self>, onward: Onward) -> Result<Response, Refusal> {
         let accept = onward.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let target = onward.url.as_str().to_owned();
         let question = Question { role: onward.role, target, accept: accept.to_owned() };
@@ -250,16 +284,9 @@ impl Proxy {
         };
         self.answers.hits.miss();
         let patience = if stale.is_some() { IMPATIENT } else { PATIENT };
-        match (self.fly(&question, &onward, patience).await, stale) {
-            (Flown::Answer(answer), stale) if answer.status.is_server_error() => {
-                Ok(stale.map_or_else(|| given(&answer, "miss"), |stale| given(&stale, "stale")))
-            }
-            (Flown::Answer(answer), _) => {
-                if answer.status == StatusCode::OK {
-                    self.answers.keep(question, Arc::clone(&answer));
-                }
-                Ok(given(&answer, "miss"))
-            }
+        match (self.fly(&question, onward.clone(), patience).await, stale) {
+            (Flown::Answer(answer), Some(stale)) if answer.status.is_server_error() => Ok(given(&stale, "stale")),
+            (Flown::Answer(answer), _) => Ok(given(&answer, "miss")),
             (Flown::Long, _) => Ok(streamed(self.send(&onward, reqwest::Body::default(), PATIENT).await?)),
             (Flown::Trouble(_), Some(stale)) => Ok(given(&stale, "stale")),
             (Flown::Trouble(trouble), None) => Err(trouble.into()),

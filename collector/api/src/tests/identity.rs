@@ -342,3 +342,15 @@ async fn calls_are_written_down() {
         world.end().await;
     }
 }
+
+/// Who calls cannot be found out without the database: that is 503 and not 401, and health is told all the same.
+#[tokio::test]
+async fn without_the_database_nobody_is_taken_for_a_stranger() {
+    let world = World::with(Kind::Sqlite, identity(), &[]).await;
+    world.store.close().await;
+    let answer = ask(&world, &ada(), "GET", "/api/prompts", &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
+    assert_eq!(ask(&world, &ada(), "GET", "/healthz", &Value::Null).await.status, StatusCode::OK);
+    assert_eq!(world.get("/api/prompts").await.status, StatusCode::UNAUTHORIZED);
+    world.end().await;
+}

@@ -85,6 +85,10 @@ async fn answer(path: &str) -> Vec<u8> {
             tokio::time::sleep(Duration::from_millis(300)).await;
             ok("\"slow\"")
         }
+        "late" => {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            ok("\"late\"")
+        }
         "moved" => {
             b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
                 .to_vec()
@@ -240,6 +244,26 @@ async fn without_phoenix_an_old_answer_is_given_or_503_within_a_second() {
     assert_eq!(health["database"]["healthy"], true, "{health}");
     // emberd's own routes are as they were.
     assert_eq!(ask(&world, &token, "GET", "/api/prompts", &Value::Null).await.status, StatusCode::OK);
+    world.end().await;
+}
+
+/// Phoenix takes its time: the old answer is given meanwhile, the new one when it has come, and nobody is taken for dead.
+#[tokio::test]
+async fn a_late_answer_replaces_the_old_one() {
+    let behind = Behind::new().await;
+    let world = behind.world().await;
+    let token = ada();
+    let get = async || ask(&world, &token, "GET", "/api/phoenix/v1/late", &Value::Null).await;
+    assert_eq!(get().await.header("x-emberd-cache"), Some("miss"));
+    for round in 0..3 {
+        ask(&world, &token, "POST", "/api/phoenix/v1/span_annotations", &json!({})).await;
+        let old = get().await;
+        assert_eq!((old.text.as_str(), old.header("x-emberd-cache")), ("\"late\"", Some("stale")), "{round}");
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(get().await.header("x-emberd-cache"), Some("hit"), "{round}");
+    }
+    let health = ask(&world, &token, "GET", "/api/phoenix/health", &Value::Null).await.json();
+    assert_eq!((&health["phoenix"]["healthy"], &health["phoenix"]["faults"]), (&json!(true), &json!(0)), "{health}");
     world.end().await;
 }
 
