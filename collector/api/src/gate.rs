@@ -58,7 +58,7 @@ pub(crate) struct Gate {
     users: Option<Limits>,
     /// Of callers that are nobody, by address.
     strangers: Limits,
-    flags: Flags,
+    pub(crate) flags: Flags,
     origins: Vec<String>,
     /// Bound to loopback: a name that leads there from a browser must be a loopback name, or some other site's page has made
     /// its own name lead here (DNS rebinding) and would count as the same origin.

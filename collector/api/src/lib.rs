@@ -8,7 +8,7 @@
 //!
 //! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`proxy`]: Phoenix's own API; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
 mod ask;
@@ -17,6 +17,7 @@ mod datasets;
 mod evaluations;
 mod flags;
 mod gate;
+mod graph;
 mod limits;
 mod meter;
 mod operations;
@@ -114,4 +115,5 @@ struct Shared {
     logins: auth::Logins,
     usage: usage::Usage,
     proxy: Option<Arc<proxy::Proxy>>,
+    graph: emberd_graph::Graph,
 }

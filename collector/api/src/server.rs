@@ -13,6 +13,7 @@ use axum::extract::ConnectInfo;
 use axum::middleware::AddExtension;
 use axum::{Extension, Router};
 use emberd_evaluators_jobs::Handle;
+use emberd_graph::Graph;
 use emberd_model::Clock;
 use emberd_store::Store;
 use hyper::server::conn::http1;
@@ -73,6 +74,7 @@ impl Api {
         let address = listener.local_addr()?;
         let proxy = config.phoenix.clone().map(Proxy::new).transpose()?.map(Arc::new);
         let shared = Shared {
+            graph: Graph::new(store.clone()),
             store,
             view,
             clock,

@@ -3,6 +3,7 @@
 mod evaluations;
 mod flags;
 mod gate;
+mod graph;
 mod identity;
 mod operations;
 mod prompts;

@@ -9,10 +9,16 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::fault::Fault;
+use crate::sql::{Ask, Line, binds};
+use crate::store::{Store, page};
 use crate::{Error, Moment};
 
 /// The prompt of traces that name none, or one that does not exist (yet): `unassigned`.
 pub const UNASSIGNED: Uuid = Uuid::nil();
+
+/// Prompts in one statement of [`OfPrompts`]: SQLite takes 500 parts at most.
+pub(crate) const OF_PROMPTS: usize = 100;
 
 /// Metrics in one answer.
 pub(crate) const METRICS_MAX: i64 = 10_000;
@@ -41,6 +47,25 @@ impl Place {
     }
 }
 
+/// What a list is asked for to go on behind a row made at this time.
+#[must_use]
+pub fn cursor(at: Moment, id: Uuid) -> String {
+    format!("{}_{}", at.micros(), id.simple())
+}
+
+/// The newest rows of each of some prompts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfPrompts {
+    /// Whose.
+    pub prompts: Vec<Uuid>,
+    /// Of this status.
+    pub status: Option<String>,
+    /// Of this session, where rows have one.
+    pub session: Option<Uuid>,
+    /// So many of each; kept within 1 to 500.
+    pub first: u32,
+}
+
 impl<T> Page<T> {
     /// From one row more than the page holds, if there are so many.
     pub(crate) fn cut(mut data: Vec<T>, limit: usize, place: impl Fn(&T) -> Place) -> Self {
@@ -48,7 +73,7 @@ impl<T> Page<T> {
         data.truncate(limit);
         let next_cursor = data.last().filter(|_| more).map(|last| {
             let Place { at, id } = place(last);
-            format!("{}_{}", at.micros(), id.simple())
+            cursor(at, id)
         });
         Self { data, next_cursor }
     }
@@ -218,4 +243,53 @@ pub struct Counts {
     pub rootless: i64,
     /// Marks that wait for [`crate::Store::publish`].
     pub unpublished: i64,
+}
+
+const TRACE: &str = "SELECT id, prompt_id, phoenix_trace_id, session_id, execution_time_ms, tokens_used, model, status, error, metadata,
+     created_at, user_id FROM public.prompt_traces WHERE true";
+
+impl Store {
+    /// The newest traces of each of some prompts, in a statement for a hundred prompts at a time.
+    pub async fn traces_of(&self, asked: &OfPrompts) -> Result<Vec<Trace>, Error> {
+        let mut found = Vec::new();
+        for prompts in asked.prompts.chunks(OF_PROMPTS) {
+            let mut ask = Ask::default();
+            for (n, prompt) in prompts.iter().enumerate() {
+                ask.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" }, []);
+                ask.push(TRACE, []).push(" AND prompt_id = ?", binds![*prompt]);
+                if let Some(status) = &asked.status {
+                    ask.push(" AND status = ?", binds![status]);
+                }
+                if let Some(session) = asked.session {
+                    ask.push(" AND session_id = ?", binds![session]);
+                }
+                let limit = page(asked.first) as i64;
+                ask.push(" ORDER BY created_at DESC, id DESC LIMIT ?) AS newest", binds![limit]);
+            }
+            for line in self.lines(&ask.sql, &ask.binds).await? {
+                found.push(trace(&line)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn trace(line: &Line) -> Result<Trace, Fault> {
+    let json = |at: usize| {
+        RawValue::from_string(line.text(at)?).map_err(|source| Fault::Refused { source: source.into() })
+    };
+    Ok(Trace {
+        id: line.id(0)?,
+        prompt_id: line.id(1)?,
+        phoenix_trace_id: line.text(2)?,
+        session_id: line.maybe_id(3)?,
+        execution_time_ms: i32::try_from(line.int(4)?).unwrap_or(i32::MAX),
+        tokens_used: json(5)?,
+        model: line.text(6)?,
+        status: line.text(7)?,
+        error: line.maybe_text(8)?,
+        metadata: json(9)?,
+        created_at: line.moment(10)?,
+        user_id: line.maybe_id(11)?,
+    })
 }

@@ -355,7 +355,7 @@ fn unknown_variables_are_refused() {
 EMBERD_LOG_BUDGETT: unknown variable, did you mean EMBERD_LOG_BUDGET?
 EMBERD_WAL_DIRR: unknown variable, did you mean EMBERD_DATA_DIR?
 EMBERD__LOG__KEEP: set twice: EMBERD_LOG_KEEP too
-PHOENIX_CACHE_TTL: expected a whole number, found "long""#;
+PHOENIX_CACHE_TTL: [phoenix] cache_ttl: expected a whole number, found "long""#;
     assert_eq!(faults.unwrap_err().to_string(), expected);
 
     let others = [
@@ -565,14 +565,11 @@ fn what_is_not_used_yet_is_said() {
     let mut warnings: Vec<_> =
         config.warnings().iter().map(|fault| fault.to_string().rsplit('/').next().unwrap().to_owned()).collect();
     warnings.sort();
-    assert_eq!(
-        warnings,
-        [
-            "REDIS_URL: not used yet",
-            "emberd.toml:2: [archive] url: not used yet",
-            "emberd.toml:4: [flags] traces: not used yet",
-        ]
-    );
+    assert_eq!(warnings, ["REDIS_URL: not used yet", "emberd.toml:2: [archive] url: not used yet"]);
+    assert!(!config.flags.traces.enabled && config.flags.evaluations.enabled);
+    // The application's own switch turns every part off.
+    let off = place.load(&[("PHOENIX_ENABLED", "false")]).unwrap().flags;
+    assert!(![off.evaluations, off.traces, off.experiments, off.advanced_metrics].iter().any(|flag| flag.enabled));
 }
 
 proptest::proptest! {

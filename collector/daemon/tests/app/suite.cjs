@@ -140,6 +140,46 @@ const stories = {
     await ok('GET', '/api/prompts', token, undefined, 401);
   },
 
+  async 'a gateway composes prompts with what emberd knows'() {
+    const { ApolloServer } = require('@apollo/server');
+    const { ApolloGateway, LocalGraphQLDataSource, RemoteGraphQLDataSource } = require('@apollo/gateway');
+    const { composeServices } = require('@apollo/composition');
+    const { buildSubgraphSchema } = require('@apollo/subgraph');
+    const { parse } = require('graphql');
+    const token = session(ADA);
+    const { data: rows } = await ok('GET', '/api/prompts', token);
+    const prompt = rows.find((row) => row.title === `faq ${ADA.id}`);
+    const link = 'extend schema @link(url: "https://specs.apollo.dev/federation/v2.0", import: ["@key"])';
+    const typeDefs = parse(`${link} type Query { prompts: [Prompt!]! } type Prompt @key(fields: "id") { id: ID! title: String! }`);
+    const library = buildSubgraphSchema({ typeDefs, resolvers: {
+      Query: { prompts: () => [{ id: prompt.id, title: prompt.title }] },
+      Prompt: { __resolveReference: ({ id }) => ({ id, title: `prompt ${id}` }) },
+    } });
+    const { data: service } = await ok('POST', '/graphql', token, { query: '{ _service { sdl } }' });
+    const composed = composeServices([
+      { name: 'library', url: 'http://library', typeDefs },
+      { name: 'emberd', url: `${API}/graphql`, typeDefs: parse(service._service.sdl) },
+    ]);
+    assert.deepEqual(composed.errors ?? [], []);
+    class Emberd extends RemoteGraphQLDataSource {
+      willSendRequest({ request }) { request.http.headers.set('authorization', `Bearer ${token}`); }
+    }
+    const gateway = new ApolloGateway({
+      supergraphSdl: composed.supergraphSdl,
+      buildService: ({ name, url }) => (name === 'library' ? new LocalGraphQLDataSource(library) : new Emberd({ url })),
+    });
+    const server = new ApolloServer({ gateway });
+    await server.start();
+    const query = '{ prompts { id title evaluations(first: 5) { name status metrics } traces { id } performance(window: DAY) { value } } evaluations { name prompt { title } } }';
+    const { body } = await server.executeOperation({ query });
+    await server.stop();
+    const { data, errors } = body.singleResult;
+    assert.deepEqual(errors ?? [], []);
+    assert.equal(data.prompts[0].title, prompt.title);
+    assert.equal(data.prompts[0].evaluations[0].status, 'completed');
+    assert.ok(data.evaluations.length >= 1);
+  },
+
   async 'Phoenix is behind its own paths'() {
     const path = '/api/phoenix/v1/projects?limit=7';
     const first = await ask('GET', path, session(ADA));

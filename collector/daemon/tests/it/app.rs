@@ -1,5 +1,5 @@
-//! A prompt library's own kind of client against the real binary: Node, jsonwebtoken and fetch (`tests/app/suite.cjs`), with a real Phoenix
-//! behind that asks for keys, on SQLite and on PostgreSQL.
+//! A prompt library's own kind of client against the real binary: Node, jsonwebtoken, fetch and an Apollo gateway (`tests/app/suite.cjs`),
+//! with a real Phoenix behind that asks for keys, on SQLite and on PostgreSQL.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ const PASSWORD: &str = "correct horse";
 fn modules() -> PathBuf {
     let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd");
     let modules = std::env::var_os("EMBERD_CACHE").map_or_else(cache, PathBuf::from).join("node/node_modules");
-    assert!(modules.join("jsonwebtoken").exists(), "no jsonwebtoken in {}; run make setup", modules.display());
+    assert!(modules.join("@apollo/gateway").exists(), "no @apollo/gateway in {}; run make setup", modules.display());
     modules
 }
 
@@ -137,7 +137,7 @@ async fn the_applications_client_works() {
             said(&suite.stderr),
             emberd.said()
         );
-        assert_eq!(said(&suite.stdout).lines().count(), 7, "{}", said(&suite.stdout));
+        assert_eq!(said(&suite.stdout).lines().count(), 8, "{}", said(&suite.stdout));
         // Nothing of a token, a key or a password is in the log.
         for secret in [SECRET, PASSWORD, ADMIN_SECRET, "eyJ"] {
             assert!(!emberd.said().contains(secret), "{secret} is in the log");

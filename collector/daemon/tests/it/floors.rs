@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("emberd-model", 0),
     ("emberd-proto", 0),
     ("emberd-log", 1),
@@ -13,6 +13,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("emberd-identity", 1),
     ("emberd-evaluators-kit", 1),
     ("emberd-evaluators-datasets", 1),
+    ("emberd-graph", 2),
     ("emberd-evaluators-hosts", 2),
     ("emberd-evaluators-jobs", 3),
     ("emberd-intake", 2),
