@@ -21,7 +21,7 @@ const FIRST: u32 = 20;
 const FIRST_MAX: u32 = 200;
 
 /// The entry points.
-pub struct Query;
+pub(crate) struct Query;
 
 #[Object]
 impl Query {
@@ -85,7 +85,7 @@ impl Query {
 /// A prompt, completed with what emberd knows of it.
 #[derive(SimpleObject)]
 #[graphql(complex)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// The row of `prompts`.
     id: ID,
     #[graphql(skip)]
@@ -139,7 +139,7 @@ impl Prompt {
 /// A row of `prompt_evaluations`.
 #[derive(SimpleObject)]
 #[graphql(complex)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     id: ID,
     prompt_id: ID,
     phoenix_eval_id: String,
@@ -196,7 +196,7 @@ impl From<Arc<jobs::Evaluation>> for Evaluation {
 /// A row of `prompt_traces`.
 #[derive(SimpleObject)]
 #[graphql(complex)]
-pub struct Trace {
+pub(crate) struct Trace {
     id: ID,
     prompt_id: ID,
     phoenix_trace_id: String,
@@ -247,7 +247,7 @@ impl From<Arc<library::Trace>> for Trace {
 
 /// A row of `prompt_performance_metrics`.
 #[derive(SimpleObject)]
-pub struct Metric {
+pub(crate) struct Metric {
     metric_type: String,
     value: f64,
     timestamp: String,

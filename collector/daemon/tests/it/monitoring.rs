@@ -95,8 +95,9 @@ impl Prometheus {
     }
 
     async fn query(&self, expression: &str) -> Option<Value> {
-        let ask = reqwest::Client::new().get(format!("{}/api/v1/query", self.url)).query(&[("query", expression)]);
-        ask.send().await.ok()?.json().await.ok()
+        let url = format!("{}/api/v1/query", self.url);
+        let url = reqwest::Url::parse_with_params(&url, [("query", expression)]).unwrap();
+        reqwest::get(url).await.ok()?.json().await.ok()
     }
 }
 
