@@ -8,7 +8,7 @@
 //!
 //! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
 mod ask;
@@ -29,6 +29,7 @@ mod routes;
 mod rules;
 mod server;
 mod sessions;
+mod summary;
 mod templates;
 mod usage;
 

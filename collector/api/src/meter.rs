@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 pub(crate) const NO_ROUTE: &str = "none";
 
 /// Upper bounds of the latency histogram, in milliseconds, as the app's own monitor measures; 100 ms is where its alert stands.
-const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
+pub(crate) const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
 
 /// Counts the API's own requests.
 #[derive(Default)]
@@ -60,6 +60,34 @@ impl Latency {
         writeln!(out, "{NAME}_bucket{{{labels},le=\"+Inf\"}} {}", self.count)?;
         writeln!(out, "{NAME}_sum{{{labels}}} {}", self.sum_ms)?;
         writeln!(out, "{NAME}_count{{{labels}}} {}", self.count)
+    }
+}
+
+/// Answers of all operations together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// By the bounds of [`BOUNDS_MS`].
+    pub(crate) buckets: [u64; BOUNDS_MS.len()],
+    pub(crate) count: u64,
+    /// By emberd's own fault.
+    pub(crate) errors: u64,
+}
+
+impl Times {
+    /// What came since.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let buckets = std::array::from_fn(|at| self.buckets[at].saturating_sub(before.buckets[at]));
+        let (count, errors) = (self.count.saturating_sub(before.count), self.errors.saturating_sub(before.errors));
+        Self { buckets, count, errors }
+    }
+
+    /// The bound below which 95 of a hundred answers were; none: they took longer than the longest.
+    pub(crate) fn p95(&self) -> Option<u64> {
+        let mut below = 0;
+        BOUNDS_MS.into_iter().zip(self.buckets).find_map(|(bound, count)| {
+            below += count;
+            (below * 100 >= self.count * 95).then_some(bound)
+        })
     }
 }
 
@@ -129,6 +157,21 @@ impl Meter {
         if status.is_client_error() {
             *counts.refusals.entry(status.as_u16()).or_default() += 1;
         }
+    }
+
+    /// All operations together but one.
+    pub(crate) fn times(&self, without: &str) -> Times {
+        let mut times = Times::default();
+        for (_, counts) in self.operations().iter().filter(|(operation, _)| **operation != without) {
+            for latency in [&counts.success, &counts.error] {
+                for (sum, count) in times.buckets.iter_mut().zip(latency.buckets) {
+                    *sum += count;
+                }
+                times.count += latency.count;
+            }
+            times.errors += counts.error.count;
+        }
+        times
     }
 
     /// Appends all of it.

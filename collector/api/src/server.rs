@@ -31,7 +31,7 @@ use crate::meter::Meter;
 use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, routes};
+use crate::{Callers, Config, Shared, View, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -149,15 +149,15 @@ impl Api {
     }
 }
 
-/// What goes on beside requests: tokens that end and keys that change are learnt until `stop`, calls are written down until the last
-/// was `drained`.
+/// What goes on beside requests: tokens that end and keys that change are learnt, and the summary is told, until `stop`; calls are written down
+/// until the last was `drained`.
 async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: CancellationToken) {
     let sessions = async {
         if let Some(sessions) = &shared.gate.sessions {
             sessions.run(&shared.store, || shared.clock.now(), &stop).await;
         }
     };
-    tokio::join!(sessions, shared.usage.run(&shared.store, &drained));
+    tokio::join!(sessions, summary::run(&shared, &stop), shared.usage.run(&shared.store, &drained));
 }
 
 async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {
