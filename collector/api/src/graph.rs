@@ -25,10 +25,8 @@ pub(crate) async fn ask(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     asked.finish()?;
     let flags = &shared.gate.flags;
-    let parts = Parts {
-        traces: flags.let_in(Part::Traces, &caller),
-        evaluations: flags.let_in(Part::Evaluations, &caller),
-    };
+    let parts =
+        Parts { traces: flags.let_in(Part::Traces, &caller), evaluations: flags.let_in(Part::Evaluations, &caller) };
     let answer = shared.graph.answer(&fields.whole(), &caller, viewer, parts).await;
     let status = if answer.is_answered { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     Ok((status, Json(answer.body)))

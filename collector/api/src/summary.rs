@@ -47,7 +47,8 @@ impl Counted {
     }
 
     fn since(&self, before: &Self) -> Self {
-        let less = |now: (u64, u64), before: (u64, u64)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        let less =
+            |now: (u64, u64), before: (u64, u64)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
         Self {
             times: self.times.since(&before.times),
             profiles: less(self.profiles, before.profiles),
@@ -77,7 +78,9 @@ impl Between {
         }
         match self.database_ms {
             None => alerts.push("the database does not answer".to_owned()),
-            Some(ms) if ms > DATABASE_MS => alerts.push(format!("the database takes {ms:.1} ms for the smallest query")),
+            Some(ms) if ms > DATABASE_MS => {
+                alerts.push(format!("the database takes {ms:.1} ms for the smallest query"))
+            }
             Some(_) => {}
         }
         if let Some(ratio) = self.hit_ratio().filter(|ratio| *ratio < HIT_RATIO) {
@@ -141,9 +144,15 @@ mod tests {
         // A handful of requests says nothing about a share.
         assert_eq!(between(3, 3, 3, (3, 3), Some(3.0)).alerts(), none);
         assert_eq!(between(940, 60, 0, (0, 0), Some(3.0)).alerts(), ["the API's p95 is over 100 ms: up to 250 ms"]);
-        assert_eq!(between(1_000, 0, 0, (0, 0), Some(26.0)).alerts(), ["the database takes 26.0 ms for the smallest query"]);
+        assert_eq!(
+            between(1_000, 0, 0, (0, 0), Some(26.0)).alerts(),
+            ["the database takes 26.0 ms for the smallest query"]
+        );
         assert_eq!(between(1_000, 0, 0, (0, 0), None).alerts(), ["the database does not answer"]);
-        assert_eq!(between(1_000, 0, 0, (94, 6), Some(1.0)).alerts(), ["only 94.0 % of the profiles were found in memory"]);
+        assert_eq!(
+            between(1_000, 0, 0, (94, 6), Some(1.0)).alerts(),
+            ["only 94.0 % of the profiles were found in memory"]
+        );
         assert_eq!(
             between(1_000, 0, 20, (0, 0), Some(1.0)).alerts(),
             ["2.0 % of the API's answers are errors of emberd's own"]

@@ -127,6 +127,7 @@ impl Graph {
         if let (false, Some(code), Some(errors)) = (is_answered, code, body["errors"].as_array_mut()) {
             for error in errors {
                 error["extensions"]["code"] = code.into();
+                error["message"] = shortened(error["message"].as_str().unwrap_or_default()).into();
             }
         }
         Answer { is_answered, body }
@@ -156,7 +157,17 @@ fn read(asked: &Value) -> Result<Request, &'static str> {
 }
 
 fn refused(why: &str, code: &str) -> Answer {
-    Answer { is_answered: false, body: json!({ "data": null, "errors": [{ "message": why, "extensions": { "code": code } }] }) }
+    Answer {
+        is_answered: false,
+        body: json!({ "data": null, "errors": [{ "message": why, "extensions": { "code": code } }] }),
+    }
+}
+
+/// A parser shows the whole line that it could not read: where and why is enough.
+fn shortened(message: &str) -> String {
+    let (mut lines, cut) = (message.lines(), |line: &str| line.trim().chars().take(200).collect::<String>());
+    let first = cut(lines.next().unwrap_or_default());
+    lines.next_back().map_or(first.clone(), |last| format!("{first} {}", cut(last)))
 }
 
 /// Whether the question itself is wrong, rather than a field of it: such an error names no path.
@@ -168,7 +179,7 @@ fn code(error: &ServerError) -> &'static str {
     match error.message.as_str() {
         "Query is nested too deep." => "DEPTH",
         "Query is too complex." => "COMPLEXITY",
-        message if message.starts_with("The recursion depth") => "DEPTH",
+        message if message.starts_with("The recursion depth") || message.contains("limit reached") => "DEPTH",
         _ => "BAD_REQUEST",
     }
 }

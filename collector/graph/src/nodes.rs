@@ -105,7 +105,8 @@ impl Prompt {
         asker(ctx, Permission::ReadEvaluations)?;
         let status = status.map(|status| status.word().to_owned());
         let asked = Newest { prompt: self.key, status, session: None, first: bounded(first) };
-        let rows = ctx.data::<DataLoader<EvaluationsOf>>()?.load_one(asked).await.map_err(|error| told_shared(&error))?;
+        let rows =
+            ctx.data::<DataLoader<EvaluationsOf>>()?.load_one(asked).await.map_err(|error| told_shared(&error))?;
         Ok(rows.unwrap_or_default().into_iter().map(Evaluation::from).collect())
     }
 

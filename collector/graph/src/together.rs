@@ -39,7 +39,8 @@ macro_rules! loader {
                 let mut found: HashMap<Newest, Self::Value> =
                     keys.iter().map(|key| (key.clone(), Vec::new())).collect();
                 for (like, prompts) in alike(keys) {
-                    let asked = OfPrompts { prompts, status: like.status.clone(), session: like.session, first: like.first };
+                    let asked =
+                        OfPrompts { prompts, status: like.status.clone(), session: like.session, first: like.first };
                     for row in self.0.$read(&asked).await.map_err(Arc::new)? {
                         let key = Newest { prompt: row.prompt_id, ..like.clone() };
                         found.entry(key).or_default().push(Arc::new(row));

@@ -275,9 +275,8 @@ impl Store {
 }
 
 fn trace(line: &Line) -> Result<Trace, Fault> {
-    let json = |at: usize| {
-        RawValue::from_string(line.text(at)?).map_err(|source| Fault::Refused { source: source.into() })
-    };
+    let json =
+        |at: usize| RawValue::from_string(line.text(at)?).map_err(|source| Fault::Refused { source: source.into() });
     Ok(Trace {
         id: line.id(0)?,
         prompt_id: line.id(1)?,

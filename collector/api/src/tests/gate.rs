@@ -145,7 +145,10 @@ async fn pages_of_other_sites_are_refused_unless_listed() {
     let preflight = world.ask("OPTIONS", "/api/prompts", &asks, "").await;
     assert_eq!(preflight.status, StatusCode::NO_CONTENT);
     assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, POST, PUT, PATCH, DELETE"));
-    assert_eq!(preflight.header("access-control-allow-headers"), Some("authorization, content-type, idempotency-key, traceparent"));
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("authorization, content-type, idempotency-key, traceparent")
+    );
     world.end().await;
 }
 

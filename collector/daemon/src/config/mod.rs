@@ -166,10 +166,25 @@ fn open(path: &Path, faults: &mut Vec<Fault>) -> Option<reader::File> {
 fn tidy(mut faults: Vec<Fault>, syntax: &[Place]) -> Vec<Fault> {
     let mut seen: Vec<&Place> = syntax.iter().collect();
     seen.sort();
+    for fault in &mut faults {
+        fault.message = one_line(&fault.message);
+    }
     let mut kept = faults.split_off(syntax.len());
     kept.retain(|fault| seen.binary_search(&&fault.place).is_err());
     faults.append(&mut kept);
     faults.sort();
     faults.dedup();
     faults
+}
+
+/// A fault is one line, also where it shows a path or a value that has several.
+fn one_line(message: &str) -> String {
+    message.chars().fold(String::with_capacity(message.len()), |mut line, c| {
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
+        line
+    })
 }

@@ -433,6 +433,13 @@ fn secrets_are_read_and_not_shown() {
     assert_eq!(bad, "emberd.toml:2: [store] url: not a URL: invalid port number");
 }
 
+/// A fault is one line, whatever stands in the value that it shows.
+#[test]
+fn a_fault_is_one_line() {
+    let faults = Folder::with("[llm]\napi_key_file = \"a\\nb\\tc\"\n").faults(&[]);
+    assert!(!faults.contains('\n') && faults.contains("a\\nb\\tc"), "{faults}");
+}
+
 /// Only this machine reaches a door that asks for nothing.
 #[test]
 fn open_doors_are_refused() {

@@ -130,13 +130,7 @@ async fn the_applications_client_works() {
             .output()
             .unwrap();
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(
-            suite.status.success(),
-            "{kind:?}:\n{}{}\n{}",
-            said(&suite.stdout),
-            said(&suite.stderr),
-            emberd.said()
-        );
+        assert!(suite.status.success(), "{kind:?}:\n{}{}\n{}", said(&suite.stdout), said(&suite.stderr), emberd.said());
         assert_eq!(said(&suite.stdout).lines().count(), 8, "{}", said(&suite.stdout));
         // Nothing of a token, a key or a password is in the log.
         for secret in [SECRET, PASSWORD, ADMIN_SECRET, "eyJ"] {
