@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
-use crate::meter::{BOUNDS_MS, Times};
+use crate::meter::Times;
 
 pub(crate) const EVERY: Duration = Duration::from_secs(300);
 const API_P95_MS: u64 = 100;
@@ -128,6 +128,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::BOUNDS_MS;
 
     fn between(fast: u64, slow: u64, errors: u64, profiles: (u64, u64), database_ms: Option<f64>) -> Between {
         let mut times = Times { count: fast + slow, errors, ..Times::default() };

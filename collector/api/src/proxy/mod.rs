@@ -107,6 +107,8 @@ enum Flown {
     Answer(Arc<Answer>),
     /// Too long to be kept: whoever wants it asks for himself.
     Long,
+    /// Phoenix has no such path: it answers with the page of its own application.
+    Page,
     Trouble(Trouble),
 }
 
@@ -216,6 +218,10 @@ impl Proxy {
             Err(trouble) => return Flown::Trouble(trouble),
         };
         let (status, headers) = (response.status(), passed(response.headers(), &ANSWER_HEADERS));
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("text/html") {
+            return Flown::Page;
+        }
         if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
             return Flown::Long;
         }
@@ -287,6 +293,7 @@ impl Proxy {
         match (self.fly(&question, onward.clone(), patience).await, stale) {
             (Flown::Answer(answer), Some(stale)) if answer.status.is_server_error() => Ok(given(&stale, "stale")),
             (Flown::Answer(answer), _) => Ok(given(&answer, "miss")),
+            (Flown::Page, _) => Err(Refusal::Missing("path")),
             (Flown::Long, _) => Ok(streamed(self.send(&onward, reqwest::Body::default(), PATIENT).await?)),
             (Flown::Trouble(_), Some(stale)) => Ok(given(&stale, "stale")),
             (Flown::Trouble(trouble), None) => Err(trouble.into()),

@@ -94,6 +94,8 @@ async fn answer(path: &str) -> Vec<u8> {
                 .to_vec()
         }
         "long" => ok(&"x".repeat(3 << 20)),
+        "page" => b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: 6\r\n\r\n<html>"
+            .to_vec(),
         "missing" => b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno".to_vec(),
         "broken" => b"HTTP/1.1 503 Oh\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno".to_vec(),
         "cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort".to_vec(),
@@ -203,6 +205,9 @@ async fn an_equal_question_is_asked_once_until_something_is_written() {
     assert_eq!(written.status, StatusCode::OK, "{}", written.text);
     let after = ask(&world, &token, "GET", "/api/phoenix/v1/slow", &Value::Null).await;
     assert_eq!((after.header("x-emberd-cache"), behind.asked().len()), (Some("miss"), 3));
+    // Phoenix answers a path that it does not have with its own page.
+    let page = ask(&world, &token, "GET", "/api/phoenix/v1/page", &Value::Null).await;
+    assert_eq!((page.status, page.text.as_str()), (StatusCode::NOT_FOUND, r#"{"error":"no such path"}"#));
     // What is no answer is not kept, and what is long is passed on as it comes.
     for _ in 0..2 {
         assert_eq!(

@@ -103,7 +103,7 @@ const stories = {
     await ok('GET', `/api/evaluations/${row.id}`, session(BOB));
     await ok('PATCH', `/api/evaluations/${row.id}`, session(BOB), { name: 'mine now' }, 403);
     await ok('DELETE', `/api/evaluations/${row.id}`, session(BOB), undefined, 403);
-    for (const path of ['', '/examples', '/export?format=jsonl']) {
+    for (const path of ['', '/examples', '/export']) {
       await ok('GET', `/api/datasets/${dataset.id}${path}`, session(BOB), undefined, 404);
     }
     const bobs = await ok('GET', '/api/datasets', session(BOB));

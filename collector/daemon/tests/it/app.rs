@@ -17,7 +17,7 @@ use super::phoenix::venv;
 use super::process::Home;
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
-const ADMIN_SECRET: &str = "the administrator of this Phoenix, at first";
+const ADMIN_SECRET: &str = "the-first-administrator-of-this-phoenix-1";
 const ISSUER: &str = "https://app.example";
 const AUDIENCE: &str = "emberd";
 const EMAIL: &str = "grace@example.com";
@@ -40,7 +40,7 @@ fn node(script: &str) -> Command {
 async fn phoenix_with_keys(dir: &Path) -> (Phoenix, [String; 2]) {
     let auth = [
         ("PHOENIX_ENABLE_AUTH", "true"),
-        ("PHOENIX_SECRET", "thirty-two bytes that sign everything 1"),
+        ("PHOENIX_SECRET", "thirty-two-bytes-that-sign-everything-2"),
         ("PHOENIX_ADMIN_SECRET", ADMIN_SECRET),
     ];
     let mut phoenix = Phoenix::start_with(&venv(), dir, Ports::free().unwrap(), &auth).unwrap();
@@ -95,6 +95,8 @@ fn with_password(home: &Home) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_applications_client_works() {
+    // For the tests' own HTTP clients; whoever comes second finds it done.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let shared = tempfile::tempdir().unwrap();
     let made = node("keys.cjs").arg(shared.path()).status().expect("node is needed: run make setup");
     assert!(made.success());
