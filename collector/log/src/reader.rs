@@ -110,7 +110,7 @@ impl DiskReader {
                 }
                 continue;
             }
-            if let Some(batches) = self.tail.read(self.position, max_bytes) {
+            if let Some(batches) = self.tail.read(self.position, max_bytes, tip.head) {
                 self.under_way = None;
                 self.used = Used::default();
                 return Ok(self.given(batches));

@@ -121,8 +121,10 @@ impl Tail {
         drop(out);
     }
 
-    /// Batches from the one that holds `from`, at least one and together about `bytes_max`; none if that is not in memory.
-    pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+    /// Batches from the one that holds `from`, at least one and together about `bytes_max`; none if that is not in memory. None of them is
+    /// past `head`, the one that the reader knows: batches are here a moment before the head is told, and a reader that stood past the head
+    /// it is told next would take the log for one that lost its end.
+    pub(crate) fn read(&self, from: Offset, bytes_max: usize, head: Offset) -> Option<Vec<Batch>> {
         let held = lock(&self.held);
         if held.batches.front()?.offset > from {
             return None;
@@ -134,7 +136,8 @@ impl Tail {
             bytes += batch.body.len().max(1);
             first || bytes <= bytes_max
         };
-        let batches: Vec<Batch> = held.batches.range(first..).take_while(fits).cloned().collect();
+        let known = held.batches.range(first..).take_while(|batch| batch.end() <= head);
+        let batches: Vec<Batch> = known.take_while(fits).cloned().collect();
         (!batches.is_empty()).then_some(batches)
     }
 
@@ -213,17 +216,34 @@ mod tests {
         tail.moved(&one, heads[2]);
         assert_eq!(tail.held_bytes(), all, "the other has read nothing");
         tail.moved(&two, heads[1]);
-        assert_eq!(tail.read(heads[1], 1 << 20).unwrap().len(), 2);
-        assert!(tail.read(heads[0], 1 << 20).is_none());
+        assert_eq!(tail.read(heads[1], 1 << 20, Offset(u64::MAX)).unwrap().len(), 2);
+        assert!(tail.read(heads[0], 1 << 20, Offset(u64::MAX)).is_none());
         tail.leave(&two);
-        assert_eq!(tail.read(heads[2], 1 << 20).unwrap().len(), 1);
-        assert!(tail.read(heads[1], 1 << 20).is_none());
+        assert_eq!(tail.read(heads[2], 1 << 20, Offset(u64::MAX)).unwrap().len(), 1);
+        assert!(tail.read(heads[1], 1 << 20, Offset(u64::MAX)).is_none());
         tail.moved(&one, heads[3]);
         assert_eq!(tail.held_bytes(), 0);
         tail.leave(&one);
         let before = heads[3];
         publish(&tail);
-        assert_eq!(tail.read(before, 1 << 20).unwrap().len(), 1, "while nobody reads, the newest stay");
+        assert_eq!(
+            tail.read(before, 1 << 20, Offset(u64::MAX)).unwrap().len(),
+            1,
+            "while nobody reads, the newest stay"
+        );
+    }
+
+    /// A reader gets nothing past the head that it knows, although more is here already: it would stand past the head it is told next.
+    #[test]
+    fn nothing_is_given_past_the_head_that_a_reader_knows() {
+        let (tail, mut publish) = tail(1 << 20);
+        let _one = tail.enter(Offset(0));
+        let heads: Vec<_> = (0..4).map(|_| publish(&tail)).collect();
+        let ends = |from, head| Some(tail.read(from, 1 << 20, head)?.iter().map(Batch::end).collect::<Vec<_>>());
+        assert_eq!(ends(Offset(0), heads[1]), Some(heads[..2].to_vec()));
+        assert_eq!(ends(heads[0], heads[1]), Some(vec![heads[1]]));
+        assert_eq!(ends(heads[1], heads[1]), None);
+        assert_eq!(ends(heads[1], heads[3]), Some(heads[2..].to_vec()));
     }
 
     /// A reader that is too far behind to find anything here has nothing held for it, until it comes near.
@@ -247,6 +267,10 @@ mod tests {
         tail.moved(&slow, heads[34]);
         let from = publish(&tail);
         let to = publish(&tail);
-        assert_eq!(tail.read(from, 1 << 20).unwrap().last().unwrap().end(), to, "held for who is near");
+        assert_eq!(
+            tail.read(from, 1 << 20, Offset(u64::MAX)).unwrap().last().unwrap().end(),
+            to,
+            "held for who is near"
+        );
     }
 }
