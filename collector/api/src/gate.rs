@@ -45,7 +45,7 @@ const CORS_METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 const CORS_HEADERS: &str = "authorization, content-type, idempotency-key, traceparent";
 const CORS_SECONDS: &str = "600";
 
-/// What callers that are nobody may ask from one address: health, and tries to log in.
+/// What callers that are nobody may ask from one address before they are told to wait; health and the login do not count.
 const STRANGERS: Rate = Rate { per_second: 20.0, burst: 100.0 };
 /// What scrapers and probes ask every few seconds is no use of the API.
 const UNLOGGED: [&str; 3] = ["healthz", "readyz", "metrics"];

@@ -44,7 +44,7 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoRespo
 pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
     let mut status = shared.view.status();
-    let database = database(&shared.store).await;
+    let database = database(&shared.store, true).await;
     if database["healthy"] == false {
         status["healthy"] = false.into();
     }
@@ -61,15 +61,22 @@ pub(crate) async fn ledger(State(shared): State<Arc<Shared>>, parameters: Parame
     Ok(Json(shared.view.ledger()))
 }
 
-async fn database(store: &Store) -> Value {
-    let ask = async { Ok::<_, emberd_store::Error>((store.ping().await?, store.counts().await?)) };
+/// How the database answers, and how much it holds where that is asked, which costs it counting.
+async fn database(store: &Store, counted: bool) -> Value {
+    let ask = async {
+        let ping = store.ping().await?;
+        let counts = if counted { Some(store.counts().await?) } else { None };
+        Ok::<_, emberd_store::Error>((ping, counts))
+    };
     let mut answer = json!({ "kind": store.kind(), "pool": store.pool() });
     match tokio::time::timeout(DATABASE_TIME_MAX, ask).await {
         Ok(Ok((ping, counts))) => {
             answer["healthy"] = true.into();
             answer["acquire_ms"] = millis(ping.acquire);
             answer["query_ms"] = millis(ping.query);
-            answer["counts"] = json!(counts);
+            if let Some(counts) = counts {
+                answer["counts"] = json!(counts);
+            }
         }
         Ok(Err(error)) => {
             tracing::warn!(error = %error, "the status cannot tell how much the database holds");
@@ -92,18 +99,17 @@ fn millis(duration: Duration) -> Value {
 pub(crate) async fn health(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
     let status = shared.view.status();
-    let database = database(&shared.store).await;
-    let mut metrics = database.clone();
+    let mut metrics = database(&shared.store, false).await;
+    let healthy = metrics["healthy"].take();
     if let Some(metrics) = metrics.as_object_mut() {
         metrics.remove("healthy");
-        metrics.remove("counts");
     }
     let ratio = |(hits, misses): (u64, u64)| json!({ "hits": hits, "misses": misses, "ratio": (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64) });
     let profiles = shared.gate.sessions.as_ref().map(|sessions| sessions.hits.counts()).unwrap_or_default();
     let (proxied, (answers, bytes)) = shared.proxy.as_ref().map(|proxy| proxy.cached()).unwrap_or_default();
     let (good, bad) = shared.logins.counts();
     Ok(Json(json!({
-        "database": { "healthy": database["healthy"], "metrics": metrics },
+        "database": { "healthy": healthy, "metrics": metrics },
         "cache": {
             "metrics": { "profiles": ratio(profiles), "phoenix": ratio(proxied) },
             "stats": { "phoenix": { "answers": answers, "bytes": bytes } },

@@ -18,7 +18,7 @@ use crate::{Error, Moment};
 pub const UNASSIGNED: Uuid = Uuid::nil();
 
 /// Prompts in one statement of [`OfPrompts`]: SQLite takes 500 parts at most.
-pub(crate) const OF_PROMPTS: usize = 100;
+const OF_PROMPTS: usize = 100;
 
 /// Metrics in one answer.
 pub(crate) const METRICS_MAX: i64 = 10_000;
@@ -251,12 +251,22 @@ const TRACE: &str = "SELECT id, prompt_id, phoenix_trace_id, session_id, executi
 impl Store {
     /// The newest traces of each of some prompts, in a statement for a hundred prompts at a time.
     pub async fn traces_of(&self, asked: &OfPrompts) -> Result<Vec<Trace>, Error> {
+        self.newest(TRACE, asked, trace).await
+    }
+
+    /// The newest rows that `select` finds, a statement that ends where conditions follow, of each of some prompts.
+    pub(crate) async fn newest<T>(
+        &self,
+        select: &str,
+        asked: &OfPrompts,
+        read: fn(&Line) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         for prompts in asked.prompts.chunks(OF_PROMPTS) {
             let mut ask = Ask::default();
             for (n, prompt) in prompts.iter().enumerate() {
                 ask.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" }, []);
-                ask.push(TRACE, []).push(" AND prompt_id = ?", binds![*prompt]);
+                ask.push(select, []).push(" AND prompt_id = ?", binds![*prompt]);
                 if let Some(status) = &asked.status {
                     ask.push(" AND status = ?", binds![status]);
                 }
@@ -267,7 +277,7 @@ impl Store {
                 ask.push(" ORDER BY created_at DESC, id DESC LIMIT ?) AS newest", binds![limit]);
             }
             for line in self.lines(&ask.sql, &ask.binds).await? {
-                found.push(trace(&line)?);
+                found.push(read(&line)?);
             }
         }
         Ok(found)

@@ -144,11 +144,18 @@ pub(crate) trait RowSink {
     /// The bounds of what is read.
     fn limits(&self) -> Limits;
 
+    /// Which column becomes what.
+    fn binding(&self) -> &Binding<'_>;
+
     /// Whether a file may have these columns.
-    fn header(&self, names: &[String]) -> Result<(), Error>;
+    fn header(&self, names: &[String]) -> Result<(), Error> {
+        self.binding().check_header(names).map_err(|what| Error::Columns { what })
+    }
 
     /// Whether anything becomes of the values of this column.
-    fn wants(&self, column: &str) -> bool;
+    fn wants(&self, column: &str) -> bool {
+        self.binding().wants(column)
+    }
 
     /// The next row, of so many bytes, beginning on this line if the format has lines.
     fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error>;
@@ -168,12 +175,8 @@ impl RowSink for Rows<'_> {
         self.limits
     }
 
-    fn header(&self, names: &[String]) -> Result<(), Error> {
-        self.binding.check_header(names).map_err(|what| Error::Columns { what })
-    }
-
-    fn wants(&self, column: &str) -> bool {
-        self.binding.wants(column)
+    fn binding(&self) -> &Binding<'_> {
+        &self.binding
     }
 
     fn row(&mut self, line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error> {

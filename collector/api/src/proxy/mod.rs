@@ -170,12 +170,7 @@ impl Proxy {
     }
 
     /// Phoenix's answer, its body still on the way.
-    async fn send(
-        &self,
-        onward: &Onward,
-        body: reqwest::Body,
-        patience: Duration,
-    ) -> Result<reqwest::Response, Trouble> {
+    async fn send(&self, onward: &Onward, body: reqwest::Body) -> Result<reqwest::Response, Trouble> {
         self.breaker().admit(Instant::now().into_std(), PATIENT).map_err(Trouble::Resting)?;
         self.asked.fetch_add(1, Ordering::Relaxed);
         let ask = async {
@@ -185,7 +180,7 @@ impl Proxy {
                 self.client.request(onward.method.clone(), onward.url.clone()).headers(onward.headers.clone());
             request.body(body).send().await
         };
-        let outcome = match tokio::time::timeout(patience, ask).await {
+        let outcome = match tokio::time::timeout(PATIENT, ask).await {
             Err(_) => Err(Trouble::TimedOut),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "Phoenix is not reached");
@@ -212,8 +207,8 @@ impl Proxy {
     }
 
     /// A whole answer, as long as it is short.
-    async fn fetch(&self, onward: &Onward, patience: Duration) -> Flown {
-        let response = match self.send(onward, reqwest::Body::default(), patience).await {
+    async fn fetch(&self, onward: &Onward) -> Flown {
+        let response = match self.send(onward, reqwest::Body::default()).await {
             Ok(response) => response,
             Err(trouble) => return Flown::Trouble(trouble),
         };
@@ -266,7 +261,7 @@ impl Proxy {
     /// Asks, keeps the answer, and tells those who wait; the next one asks anew.
     async fn land(self: Arc<Self>, question: Question, onward: Onward, told: watch::Sender<Option<Flown>>) {
         let writes = self.answers.writes();
-        let flown = self.fetch(&onward, PATIENT).await;
+        let flown = self.fetch(&onward).await;
         if let Flown::Answer(answer) = &flown
             && answer.status == StatusCode::OK
         {
@@ -294,7 +289,7 @@ impl Proxy {
             (Flown::Answer(answer), Some(stale)) if answer.status.is_server_error() => Ok(given(&stale, "stale")),
             (Flown::Answer(answer), _) => Ok(given(&answer, "miss")),
             (Flown::Page, _) => Err(Refusal::Missing("path")),
-            (Flown::Long, _) => Ok(streamed(self.send(&onward, reqwest::Body::default(), PATIENT).await?)),
+            (Flown::Long, _) => Ok(streamed(self.send(&onward, reqwest::Body::default()).await?)),
             (Flown::Trouble(_), Some(stale)) => Ok(given(&stale, "stale")),
             (Flown::Trouble(trouble), None) => Err(trouble.into()),
         }
@@ -307,7 +302,7 @@ impl Proxy {
             left = left.checked_sub(piece.len()).ok_or_else(|| std::io::Error::other("too long"))?;
             Ok::<_, std::io::Error>(piece)
         });
-        let answer = self.send(&onward, reqwest::Body::wrap_stream(bounded), PATIENT).await;
+        let answer = self.send(&onward, reqwest::Body::wrap_stream(bounded)).await;
         self.answers.invalidate();
         Ok(streamed(answer?))
     }

@@ -9,7 +9,7 @@ use super::viewer::{OWN, Viewer};
 use crate::Moment;
 use crate::error::Error;
 use crate::fault::Fault;
-use crate::library::{OF_PROMPTS, OfPrompts, Page, Place};
+use crate::library::{OfPrompts, Page, Place};
 use crate::sql::{Ask, Line, binds};
 use crate::store::{Store, page};
 use crate::tx::{Tx, Work};
@@ -121,23 +121,7 @@ impl Store {
 
     /// The newest evaluations of each of some prompts, in a statement for a hundred prompts at a time.
     pub async fn evaluations_of(&self, asked: &OfPrompts) -> Result<Vec<Evaluation>, Error> {
-        let mut found = Vec::new();
-        for prompts in asked.prompts.chunks(OF_PROMPTS) {
-            let mut ask = Ask::default();
-            for (n, prompt) in prompts.iter().enumerate() {
-                ask.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" }, []);
-                ask.push(EVALUATION, []).push(" AND prompt_id = ?", binds![*prompt]);
-                if let Some(status) = &asked.status {
-                    ask.push(" AND status = ?", binds![status]);
-                }
-                let limit = page(asked.first) as i64;
-                ask.push(" ORDER BY created_at DESC, id DESC LIMIT ?) AS newest", binds![limit]);
-            }
-            for line in self.lines(&ask.sql, &ask.binds).await? {
-                found.push(read(&line)?);
-            }
-        }
-        Ok(found)
+        self.newest(EVALUATION, asked, read).await
     }
 
     /// Gives an evaluation another name, another description, or (`Some(None)`) no description. False: there is none that the caller may

@@ -96,12 +96,8 @@ impl<W: Write> RowSink for Teller<'_, W> {
         self.limits
     }
 
-    fn header(&self, names: &[String]) -> Result<(), Error> {
-        self.binding.check_header(names).map_err(|what| Error::Columns { what })
-    }
-
-    fn wants(&self, column: &str) -> bool {
-        self.binding.wants(column)
+    fn binding(&self) -> &Binding<'_> {
+        &self.binding
     }
 
     fn row(&mut self, _line: Option<u64>, bytes: u64, value: Value) -> Result<(), Error> {
