@@ -89,9 +89,7 @@ impl Programs {
             .map(PathBuf::from)
             .context("set EMBERD_RIG to the folder with otlpload, otlpsink and floor")?;
         ensure!(rig.join("otlpload").exists(), "no otlpload in {}", rig.display());
-        let emberd = std::env::current_exe()?.with_file_name("emberd");
-        ensure!(emberd.exists(), "no {}: build it with `cargo build --release -p emberd-daemon`", emberd.display());
-        Ok(Self { rig, emberd })
+        Ok(Self { rig, emberd: program()? })
     }
 
     /// The bare server that discards.
@@ -117,11 +115,7 @@ impl Programs {
 
     fn serve(&self, how: How, roles: &str, data: &Path, more: &[&OsStr]) -> anyhow::Result<Pinned> {
         Pinned::start(0, &self.emberd, |command| {
-            // What the bench is told is not emberd's to read.
-            let own = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("EMBERD_"));
-            own.for_each(|(key, _)| {
-                command.env_remove(key);
-            });
+            unset(command);
             let forwarding = if how.forward { format!("http://{SINK}") } else { String::new() };
             command
                 .args(["serve", "--role", roles, "--data-dir"])
@@ -150,6 +144,20 @@ impl Programs {
         let report: Value = serde_json::from_slice(&output.stdout)?;
         ensure!(report["requests_failed"] == 0, "refused: {report}");
         Ok(report)
+    }
+}
+
+/// emberd's program, built beside this one.
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    let emberd = std::env::current_exe()?.with_file_name("emberd");
+    ensure!(emberd.exists(), "no {}: build it with `cargo build --release -p emberd-daemon`", emberd.display());
+    Ok(emberd)
+}
+
+/// What the bench is told is not emberd's to read.
+pub(crate) fn unset(command: &mut Command) {
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("EMBERD_")) {
+        command.env_remove(key);
     }
 }
 

@@ -60,6 +60,11 @@ impl Flags {
         }
     }
 
+    /// Whether a part is there for anyone.
+    pub(crate) fn is_on(&self, part: Part) -> bool {
+        self.of(part).enabled
+    }
+
     /// Whether a part is there for this caller.
     pub(crate) fn let_in(&self, part: Part, caller: &Caller) -> bool {
         let flag = self.of(part);

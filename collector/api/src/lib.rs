@@ -6,9 +6,9 @@
 //! Not here: SQL (`emberd-store`); the log and the consumers, of which only a [`View`] is handed in.
 //! Kept by: `tests`, which ask each route over real HTTP, against SQLite and PostgreSQL.
 //!
-//! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
+//! - [`server`] holds the connections ([`timely`]: for as long as they are read); [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`live`]: Socket.IO; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
 mod ask;
@@ -19,6 +19,7 @@ mod flags;
 mod gate;
 mod graph;
 mod limits;
+mod live;
 mod meter;
 mod operations;
 mod permission;
@@ -31,6 +32,7 @@ mod server;
 mod sessions;
 mod summary;
 mod templates;
+mod timely;
 mod usage;
 
 #[cfg(test)]
@@ -67,6 +69,8 @@ pub struct Config {
     pub cors: Vec<String>,
     /// Where files that callers send are read.
     pub reader: emberd_evaluators_datasets::Reader,
+    /// Whether the log has a summary every five minutes.
+    pub summary: bool,
 }
 
 /// Who callers are taken for.
@@ -117,4 +121,6 @@ struct Shared {
     usage: usage::Usage,
     proxy: Option<Arc<proxy::Proxy>>,
     graph: emberd_graph::Graph,
+    live: live::Live,
+    summary: bool,
 }

@@ -37,6 +37,7 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoRespo
     let mut text = String::with_capacity(16 << 10);
     shared.meter.write(&mut text);
     shared.usage.write(&mut text);
+    shared.live.write(&mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -135,6 +136,7 @@ pub(crate) async fn stats(
         "traces": counts.traces,
         "unassigned": counts.unassigned,
         "data": summaries,
+        "phoenix_url": shared.proxy.as_ref().map(|proxy| proxy.public_url().as_str()),
         "timestamp": Moment::from(shared.clock.now()),
     })))
 }

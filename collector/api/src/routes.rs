@@ -14,7 +14,7 @@ use crate::ask::Bound;
 use crate::flags::Part;
 use crate::gate::{self, Guard};
 use crate::permission::{Asked, NOTHING};
-use crate::{Shared, ask, auth, datasets, evaluations, graph, operations, prompts, proxy, rules, templates};
+use crate::{Shared, ask, auth, datasets, evaluations, graph, live, operations, prompts, proxy, rules, templates};
 
 /// Phoenix's own API; what is asked there is asked by the way's own rules besides.
 const PHOENIX: &str = "/api/phoenix/{*path}";
@@ -61,6 +61,7 @@ fn routes(shared: &Arc<Shared>) -> Routes {
         .put(PHOENIX, ReadTraces, "proxy", proxy::pass)
         .patch(PHOENIX, ReadTraces, "proxy", proxy::pass)
         .delete(PHOENIX, ReadTraces, "proxy", proxy::pass)
+        .get("/socket.io/", NOTHING, "socket", live::connect)
         .post("/graphql", ReadTraces, "graphql", graph::ask)
         .post("/api/auth/phoenix", NOTHING, "login", auth::login)
         .delete("/api/auth/phoenix", ReadTraces, "logout", auth::logout)

@@ -1,7 +1,7 @@
 //! Connections: accepted, served, and ended.
 //!
-//! Promise: a connection that says nothing is closed after [`HEADER_TIME_MAX`], no more than [`CONNECTIONS_MAX`] are held, and
-//! after `stop` those inside get their answer, for [`DRAIN_TIME_MAX`] at most.
+//! Promise: a connection that says nothing is closed after [`HEADER_TIME_MAX`], one that does not read is given up (`timely`), no more than
+//! [`CONNECTIONS_MAX`] are held, and after `stop` those inside get their answer, for [`DRAIN_TIME_MAX`] at most.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,11 +27,13 @@ use tower::Layer as _;
 
 use crate::auth::Logins;
 use crate::gate::Gate;
+use crate::live::Live;
 use crate::meter::Meter;
 use crate::proxy::Proxy;
 use crate::routes::Route;
+use crate::timely::Timely;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, routes, summary};
+use crate::{Callers, Config, Shared, View, live, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -82,12 +84,15 @@ impl Api {
             meter: Meter::default(),
             reader: config.reader.clone(),
             reading: Arc::new(Semaphore::new(READING_MAX)),
+            summary: config.summary,
             gate: Gate::new(config, address),
             logins: Logins::new(),
             usage: Usage::new(),
             proxy,
+            live: Live::new(),
         };
         let shared = Arc::new(shared);
+        Live::open(&shared);
         let (router, routes) = routes::router(Arc::clone(&shared));
         Ok(Self { listener, address, router, routes, shared })
     }
@@ -157,13 +162,24 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
             sessions.run(&shared.store, || shared.clock.now(), &stop).await;
         }
     };
-    tokio::join!(sessions, summary::run(&shared, &stop), shared.usage.run(&shared.store, &drained));
+    let sockets = async {
+        live::run(&shared, &stop).await;
+        shared.live.close().await;
+    };
+    let summary = async {
+        if shared.summary {
+            summary::run(&shared, &stop).await;
+        }
+    };
+    tokio::join!(sessions, sockets, summary, shared.usage.run(&shared.store, &drained));
 }
 
 async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut connection = pin!(
+        http.serve_connection(TokioIo::new(Timely::new(stream)), TowerToHyperService::new(router)).with_upgrades()
+    );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {

@@ -152,6 +152,12 @@ impl Sessions {
         Arc::make_mut(&mut revoked).insert(digest);
     }
 
+    /// Whether a token was ended before its time.
+    pub(crate) fn is_ended(&self, shown: &Shown<'_>) -> bool {
+        let revoked = self.revoked();
+        !revoked.is_empty() && revoked.contains(&shown.digest())
+    }
+
     fn revoked(&self) -> Arc<HashSet<[u8; 32]>> {
         Arc::clone(&self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -135,6 +135,7 @@ impl config::Phoenix {
         let own = self.api_key.as_ref();
         Some(emberd_api::proxy::Config {
             url: self.url.clone(),
+            public_url: self.public_url.clone().unwrap_or_else(|| self.url.clone()),
             admin_key: own.and_then(read),
             member_key: self.member_api_key.as_ref().or(own).and_then(read),
             cache: self.cache,
@@ -170,7 +171,16 @@ impl config::Api {
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
         let (flags, phoenix) = (flags.room(), phoenix.proxied());
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
-        Ok(emberd_api::Config { listen: self.listen, callers, rate, flags, phoenix, cors, reader })
+        Ok(emberd_api::Config {
+            listen: self.listen,
+            callers,
+            rate,
+            flags,
+            phoenix,
+            cors,
+            reader,
+            summary: self.summary,
+        })
     }
 }
 

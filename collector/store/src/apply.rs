@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::library::UNASSIGNED;
 use crate::record::{Booking, Recorded, Recording, Rootless, RootlessDone, Writer};
 use crate::text::{self, Name};
+use crate::told::Told;
 use crate::tx::{Counted, Found, Key, Resolution, Resolved, Stored, Tx, Work};
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
@@ -30,32 +31,31 @@ const UNREADABLE: &str = "unreadable_state";
 /// Traces whose states are in memory at once: a state may have 256 KiB, and more in a statement gains nothing.
 const CHUNK: usize = 1_000;
 
-impl Work for Recording {
-    type Done = Recorded;
-    const TRUSTED: bool = true;
-
-    async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
-        let mut deltas = Deltas::default();
-        let recorded = self.apply(tx, attempt, &mut deltas).await?;
-        deltas.write(tx, &self.writer).await?;
-        Ok(recorded)
-    }
+/// Stretches of one log, each from where the one before ends, in one transaction: what they do to a rollup is written once.
+pub(crate) struct Recordings {
+    all: Vec<Recording>,
+    /// Empty yet.
+    told: Told,
 }
 
-/// Stretches of one log, each from where the one before ends, in one transaction: what they do to a rollup is written once.
-pub(crate) struct Recordings(pub(crate) Vec<Recording>);
+impl Recordings {
+    pub(crate) fn new(all: Vec<Recording>, told: Told) -> Self {
+        Self { all, told }
+    }
+}
 
 impl Work for Recordings {
     type Done = Recorded;
     const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
-        let mut all = Recorded { retries: attempt, ..Recorded::default() };
+        let mut all = Recorded { retries: attempt, told: self.told.clone(), ..Recorded::default() };
         let mut deltas = Deltas::default();
-        for recording in &self.0 {
-            all.add(&recording.apply(tx, attempt, &mut deltas).await?);
+        for recording in &self.all {
+            let recorded = recording.apply(tx, attempt, &mut deltas, &mut all.told).await?;
+            all.add(&recorded);
         }
-        if let Some(first) = self.0.first() {
+        if let Some(first) = self.all.first() {
             deltas.write(tx, &first.writer).await?;
         }
         Ok(all)
@@ -70,7 +70,13 @@ struct Changed<'a> {
 
 impl Recording {
     /// All that it does but what it adds to the rollups.
-    async fn apply<T: Tx>(&self, tx: &mut T, attempt: u32, deltas: &mut Deltas) -> Result<Recorded, Fault> {
+    async fn apply<T: Tx>(
+        &self,
+        tx: &mut T,
+        attempt: u32,
+        deltas: &mut Deltas,
+        told: &mut Told,
+    ) -> Result<Recorded, Fault> {
         tx.own(&self.writer).await?;
         if attempt > 0 {
             tx.reserve_prompt().await?;
@@ -84,7 +90,7 @@ impl Recording {
         let traces: Vec<TraceId> = self.states.keys().copied().collect();
         for traces in traces.chunks(CHUNK) {
             let changed = self.merged(tx, traces, attempt > 0, now, &mut recorded).await?;
-            recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), deltas).await?;
+            recorded.rows += write(tx, &self.prices, changed, &HashSet::new(), deltas, told).await?;
         }
         let is_written = match &self.booking {
             Booking::Write => true,
@@ -167,19 +173,28 @@ impl Recording {
     }
 }
 
-impl Work for Rootless {
+/// A pass over traces without a root.
+pub(crate) struct RootlessPass {
+    pub(crate) pass: Rootless,
+    /// Empty yet.
+    pub(crate) told: Told,
+}
+
+impl Work for RootlessPass {
     type Done = RootlessDone;
     const TRUSTED: bool = true;
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<RootlessDone, Fault> {
-        tx.own(&self.writer).await?;
+        let Self { pass, told } = self;
+        let mut told = told.clone();
+        tx.own(&pass.writer).await?;
         if attempt > 0 {
             tx.reserve_prompt().await?;
         }
-        let wait = i64::try_from(self.wait.as_micros()).unwrap_or(i64::MAX);
-        let before = Moment::from_micros(Moment::from(self.now).micros().saturating_sub(wait));
-        let mut due = tx.waiting(before, self.limit).await?;
-        let all = due.len() < self.limit as usize;
+        let wait = i64::try_from(pass.wait.as_micros()).unwrap_or(i64::MAX);
+        let before = Moment::from_micros(Moment::from(pass.now).micros().saturating_sub(wait));
+        let mut due = tx.waiting(before, pass.limit).await?;
+        let all = due.len() < pass.limit as usize;
         due.sort_unstable_by_key(|stored| stored.trace);
 
         let mut changed = Vec::with_capacity(due.len());
@@ -193,14 +208,14 @@ impl Work for Rootless {
         }
         let due = changed.iter().map(|changed| changed.stored.trace).collect();
         let mut deltas = Deltas::default();
-        let written = write(tx, &self.prices, changed, &due, &mut deltas).await?;
+        let written = write(tx, &pass.prices, changed, &due, &mut deltas, &mut told).await?;
         tx.put(&unreadable, &[]).await?;
-        deltas.write(tx, &self.writer).await?;
+        deltas.write(tx, &pass.writer).await?;
         let next = match tx.waiting_longest().await? {
-            Some(_) if !all => Some(self.now),
+            Some(_) if !all => Some(pass.now),
             since => since.map(|since| Moment::from_micros(since.micros().saturating_add(wait)).nanos()),
         };
-        Ok(RootlessDone { written, next })
+        Ok(RootlessDone { written, next, told })
     }
 }
 
@@ -212,6 +227,7 @@ async fn write<T: Tx>(
     changed: Vec<Changed<'_>>,
     due: &HashSet<TraceId>,
     deltas: &mut Deltas,
+    told: &mut Told,
 ) -> Result<u64, Fault> {
     let mut states = Vec::with_capacity(changed.len());
     let mut rows = Vec::with_capacity(changed.len());
@@ -239,6 +255,7 @@ async fn write<T: Tx>(
         deltas.add(&counted, 1);
     }
     tx.put(&states, &rows).await?;
+    told.add(&rows);
     Ok(rows.len() as u64)
 }
 

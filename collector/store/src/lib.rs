@@ -5,7 +5,8 @@
 //!
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
-//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`error`]: what can go wrong.
+//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens.
+//! - [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
@@ -26,6 +27,7 @@ mod sql;
 mod sqlite;
 mod store;
 mod text;
+pub mod told;
 mod tx;
 mod work;
 

@@ -10,6 +10,8 @@ use emberd_model::ledger::{Fate, Origins, Tally};
 use emberd_model::trace::TraceState;
 use emberd_model::{Offset, TraceId, UnixNanos};
 
+use crate::told::Told;
+
 /// Who writes: the log whose spans are recorded. Cursors and rollup rows belong to a writer, so that several emberds never
 /// wait for each other's sketches, and an offset is never taken for another log's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +93,8 @@ pub struct Recorded {
     pub rows: u64,
     /// How often the transaction was tried again, as another writer had touched one of its traces.
     pub retries: u32,
+    /// The rows, for those who listen.
+    pub(crate) told: Told,
 }
 
 impl Recording {
@@ -133,12 +137,14 @@ pub struct Rootless {
 }
 
 /// What a [`Rootless`] pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootlessDone {
     /// Rows written.
     pub written: u64,
     /// When the next trace's wait is over: at once if `limit` cut the pass short, none if no trace is without root.
     pub next: Option<UnixNanos>,
+    /// The rows, for those who listen.
+    pub(crate) told: Told,
 }
 
 /// What a [`crate::Store::publish`] did.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use emberd_model::ledger::{Book, Hour, Tally};
 use emberd_model::{Offset, UnixNanos};
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::Moment;
-use crate::apply::Recordings;
+use crate::apply::{Recordings, RootlessPass};
 use crate::config::{Config, Target};
 use crate::error::{ConnectError, CreatePromptError, Error, MigrateError, RecordError};
 use crate::fault::Fault;
@@ -23,6 +24,7 @@ use crate::publish::Publish;
 use crate::record::{Joined, Published, Recorded, Recording, Rootless, RootlessDone, Settled, Writer};
 use crate::sql::{Bind, Line};
 use crate::sqlite::Sqlite;
+use crate::told::{Completed, Others, Teller};
 use crate::tx::Work;
 use crate::work::{Begin, FoldLedger, ForgetRelease, GetCursor, MakePrompt, NotMade, ReadBook, Settle, Skip};
 
@@ -50,6 +52,7 @@ pub struct Store {
     backend: Arc<Backend>,
     /// Where [`Store::join_prompts`] goes on. Two that do it at once may go over some names twice.
     joined_up_to: Arc<Mutex<String>>,
+    teller: Teller,
 }
 
 impl Store {
@@ -60,7 +63,7 @@ impl Store {
             Target::Sqlite(path) => Backend::Sqlite(Sqlite::open(&path, config.max_connections)?),
             Target::Postgres(url) => Backend::Postgres(Postgres::open(&url, config.max_connections)?),
         };
-        Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default() })
+        Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default(), teller: Teller::default() })
     }
 
     /// The same database as this caller sees it: on PostgreSQL what is read from the library's tables goes through the policies, with
@@ -71,7 +74,7 @@ impl Store {
             Backend::Sqlite(_) => self.clone(),
             Backend::Postgres(postgres) => {
                 let backend = Arc::new(Backend::Postgres(postgres.seen_by(viewer.own())));
-                Self { backend, joined_up_to: Arc::clone(&self.joined_up_to) }
+                Self { backend, ..self.clone() }
             }
         }
     }
@@ -155,18 +158,37 @@ impl Store {
 
     /// Applies a recording in one transaction: states, rows, rollups and cursor.
     pub async fn record(&self, recording: Recording) -> Result<Recorded, RecordError> {
-        Ok(self.run(recording).await?)
+        self.record_all(vec![recording]).await
     }
 
     /// Applies several recordings of one log, each from where the one before ends, in one transaction: many at once cost far less
     /// than one by one, for a page is written once for all of them.
     pub async fn record_all(&self, recordings: Vec<Recording>) -> Result<Recorded, RecordError> {
-        Ok(self.run(Recordings(recordings)).await?)
+        let mut done = self.run(Recordings::new(recordings, self.teller.begin())).await?;
+        self.teller.tell(std::mem::take(&mut done.told));
+        Ok(done)
     }
 
     /// Writes rows for traces that deserve one and whose root did not come in time. A root that comes later corrects them.
     pub async fn rootless(&self, pass: Rootless) -> Result<RootlessDone, Error> {
-        Ok(self.run(pass).await?)
+        let mut done = self.run(RootlessPass { pass, told: self.teller.begin() }).await?;
+        self.teller.tell(std::mem::take(&mut done.told));
+        Ok(done)
+    }
+
+    /// Rows of traces that this emberd writes from now on.
+    #[must_use]
+    pub fn completed(&self) -> broadcast::Receiver<Arc<[Completed]>> {
+        self.teller.listen()
+    }
+
+    /// The line to the other emberds on the same database.
+    #[must_use]
+    pub fn others(&self) -> Others {
+        match &*self.backend {
+            Backend::Sqlite(_) => Others::none(),
+            Backend::Postgres(postgres) => Others::of(postgres.clone()),
+        }
     }
 
     /// Brings `prompt_performance_metrics` and the summary up to the rollups, some hundred windows in a transaction. Any number of

@@ -73,6 +73,8 @@ const CACHE: HeaderName = HeaderName::from_static("x-emberd-cache");
 pub struct Config {
     /// Its root.
     pub url: Url,
+    /// Where people look at it.
+    pub public_url: Url,
     /// The key of an administrator there.
     pub admin_key: Option<String>,
     /// The key of everyone else.
@@ -163,6 +165,11 @@ impl Proxy {
             asked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
         })
+    }
+
+    /// Where people look at Phoenix.
+    pub(crate) fn public_url(&self) -> &Url {
+        &self.config.public_url
     }
 
     fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {

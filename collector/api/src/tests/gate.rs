@@ -186,7 +186,16 @@ async fn ports_that_must_not_or_cannot_be_bound() {
     let engine = engine(&world.store, home.path());
     let bind = |listen: &str, callers| {
         let (listen, cors, flags) = (listen.parse().unwrap(), Vec::new(), Default::default());
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix: None, reader: Default::default() };
+        let config = Config {
+            listen,
+            callers,
+            cors,
+            rate: RATE,
+            flags,
+            phoenix: None,
+            reader: Default::default(),
+            summary: true,
+        };
         Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())
     };

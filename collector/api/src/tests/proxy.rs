@@ -63,6 +63,7 @@ impl Behind {
     async fn world(&self) -> World {
         let config = Config {
             url: self.url.parse().unwrap(),
+            public_url: "https://phoenix.example".parse().unwrap(),
             admin_key: Some("the-admins-key".into()),
             member_key: Some("the-members-key".into()),
             cache: Duration::from_secs(300),
@@ -288,5 +289,6 @@ async fn an_answer_that_breaks_off_is_none() {
     assert!(health["cache"]["metrics"]["profiles"]["hits"].as_u64().unwrap() > 0, "{health}");
     let stats = ask(&world, &ada(), "GET", "/api/phoenix/stats", &Value::Null).await.json();
     assert!(stats["data"].is_array() && stats["traces"] == 0, "{stats}");
+    assert_eq!(stats["phoenix_url"], "https://phoenix.example/");
     world.end().await;
 }

@@ -157,7 +157,8 @@ impl World {
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default() };
+        let config =
+            Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default(), summary: true };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());

@@ -87,6 +87,8 @@ pub(crate) enum Database {
 pub(crate) struct Phoenix {
     /// Its REST API and pages.
     pub url: Url,
+    /// Where people look at it; none: at `url`.
+    pub public_url: Option<Url>,
     /// Where it takes spans; none: they are not forwarded.
     pub otlp: Option<Endpoint>,
     /// The key to show it.
@@ -185,6 +187,8 @@ pub(crate) struct Api {
     pub rate: u32,
     /// Requests that each user may make at once.
     pub burst: u32,
+    /// Whether the log has a summary every five minutes, and what passed a threshold.
+    pub summary: bool,
 }
 
 /// An origin as browsers write it, such as `https://app.example`.
@@ -275,6 +279,7 @@ pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
     let mut section = reader.section("phoenix");
     let phoenix = Phoenix {
         url: section.value_or("url", "PHOENIX_INTERNAL_URL", url("http://127.0.0.1:6006")),
+        public_url: section.value_or::<Option<Url>>("public_url", "PHOENIX_PUBLIC_URL", None),
         otlp: section.value("otlp", Some(Endpoint::Grpc(url("http://127.0.0.1:14317")))),
         api_key: section.secret_file("api_key_file"),
         member_api_key: section.secret_file("member_api_key_file"),
@@ -384,6 +389,7 @@ pub(super) fn api(reader: &mut Reader) -> Api {
         cors: section.value("cors", Vec::new()),
         rate: section.value("rate", 50),
         burst: section.value("burst", 200),
+        summary: section.value_or("summary", "PHOENIX_ENABLE_MONITORING", true),
     };
     section.check("rate", api.rate > 0, "nobody could ask anything");
     section.check("burst", api.burst > 0, "nobody could ask anything");

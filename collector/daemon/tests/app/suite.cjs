@@ -1,54 +1,18 @@
-// A prompt library's own kind of client: tokens made by jsonwebtoken, requests by fetch.
+// A prompt library's own kind of client: tokens, rows, GraphQL through a gateway, and Phoenix behind it all.
 //
-// From the environment: API, SECRET, KEYS (where the key pairs are), ISSUER, AUDIENCE, EMAIL and PASSWORD of a profile.
+// From the environment: what client.cjs needs, and EMAIL and PASSWORD of a profile.
 'use strict';
 const assert = require('node:assert/strict');
 const { randomUUID } = require('node:crypto');
 const { readFileSync } = require('node:fs');
 const { join } = require('node:path');
 const jwt = require('jsonwebtoken');
+const { person, session, bridge, byKey, ask, ok, tell } = require('./client.cjs');
 
 const { API, SECRET, KEYS, ISSUER, AUDIENCE, EMAIL, PASSWORD } = process.env;
-const ADA = { id: randomUUID(), email: `ada-${randomUUID()}@example.com`, name: 'Ada', role: 'member', department: 'Research' };
-const BOB = { id: randomUUID(), email: `bob-${randomUUID()}@example.com`, name: 'Bob', role: 'member' };
-const EVE = { id: randomUUID(), email: `eve-${randomUUID()}@example.com`, name: 'Eve', role: 'admin' };
-
-const session = (user, options = {}) =>
-  jwt.sign({ email: user.email, name: user.name, role: user.role }, SECRET, {
-    subject: user.id, issuer: ISSUER, audience: AUDIENCE, expiresIn: '1h', ...options,
-  });
-
-// As an application signs it for itself.
-const bridge = (user) =>
-  jwt.sign(
-    {
-      sub: user.id, email: user.email, name: user.name, role: user.role, provider: 'sambatv',
-      permissions: ['read:traces', 'read:evaluations', ...(user.role === 'admin' ? ['write:all', 'delete:all', 'admin:all'] : ['write:own', 'delete:own'])],
-      metadata: { company: 'SambaTV', department: user.department },
-    },
-    SECRET,
-    { expiresIn: '1h', issuer: 'sambatv-prompt-library', audience: 'phoenix-service' },
-  );
-
-const byKey = (user, alg, options = {}) =>
-  jwt.sign({ email: user.email, role: user.role }, readFileSync(join(KEYS, `${alg.toLowerCase()}.pem`)), {
-    algorithm: alg, keyid: `${alg.toLowerCase()}-1`, subject: user.id, issuer: ISSUER, audience: AUDIENCE, expiresIn: '1h', ...options,
-  });
-
-async function ask(method, path, token, body) {
-  const headers = { ...(token && { authorization: `Bearer ${token}` }), ...(body !== undefined && { 'content-type': 'application/json' }) };
-  const answer = await fetch(API + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  const text = await answer.text();
-  let json = null;
-  try { json = JSON.parse(text); } catch { /* not JSON */ }
-  return { status: answer.status, headers: answer.headers, text, json };
-}
-
-async function ok(method, path, token, body, status = 200) {
-  const answer = await ask(method, path, token, body);
-  assert.equal(answer.status, status, `${method} ${path}: ${answer.status} ${answer.text}`);
-  return answer.json;
-}
+const ADA = person('Ada', 'member', { department: 'Research' });
+const BOB = person('Bob');
+const EVE = person('Eve', 'admin');
 
 const stories = {
   async 'every kind of token is who it says'() {
@@ -209,15 +173,4 @@ const stories = {
   },
 };
 
-(async () => {
-  for (const [name, story] of Object.entries(stories)) {
-    await story().catch((error) => {
-      error.message = `${name}: ${error.message}`;
-      throw error;
-    });
-    console.log(`ok: ${name}`);
-  }
-})().catch((error) => {
-  console.error(error.stack);
-  process.exit(1);
-});
+tell(stories);

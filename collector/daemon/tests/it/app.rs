@@ -1,5 +1,5 @@
 //! A prompt library's own kind of client against the real binary: Node, jsonwebtoken, fetch and an Apollo gateway (`tests/app/suite.cjs`),
-//! with a real Phoenix behind that asks for keys, on SQLite and on PostgreSQL.
+//! with a real Phoenix behind that asks for keys, and socket.io-client (`tests/app/sockets.cjs`); on SQLite and on PostgreSQL.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::library::{Kind, Library};
 use super::phoenix::venv;
-use super::process::Home;
+use super::process::{Emberd, Home};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 const ADMIN_SECRET: &str = "the-first-administrator-of-this-phoenix-1";
@@ -93,6 +93,59 @@ fn with_password(home: &Home) {
     assert!(listed.lines().any(|line| line.contains(EMAIL) && line.contains("password")), "{listed}");
 }
 
+/// Makes this emberd ask for tokens.
+fn with_identity(home: &mut Home) {
+    let secret = secret_file(home, "jwt-secret", SECRET);
+    home.set("EMBERD_IDENTITY_JWT_SECRET_FILE", &secret)
+        .set("EMBERD_IDENTITY_ISSUER", ISSUER)
+        .set("EMBERD_IDENTITY_AUDIENCE", AUDIENCE);
+}
+
+/// Runs a script with all that its client needs; gives what it printed.
+fn run(script: &mut Command, emberd: &Emberd, of: &str) -> String {
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let output = script
+        .env("API", emberd.api())
+        .env("OTLP", emberd.http())
+        .env("SECRET", SECRET)
+        .env("ISSUER", ISSUER)
+        .env("AUDIENCE", AUDIENCE)
+        .output()
+        .unwrap();
+    let (told, wrong) = (said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{of}:\n{told}{wrong}\n{}", emberd.said());
+    // Nothing of a token, a key or a password is in the log.
+    for secret in [SECRET, PASSWORD, ADMIN_SECRET, "eyJ"] {
+        assert!(!emberd.said().contains(secret), "{secret} is in the log");
+    }
+    told
+}
+
+/// Dashboards' sockets hear of evaluations and traces, of this emberd and of another on the same database.
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_hear_what_happens() {
+    for kind in Kind::ALL {
+        let mut library = Library::new(kind).await;
+        let mut beside = (kind == Kind::Postgres).then(|| library.another_home());
+        with_identity(&mut library.home);
+        let emberd = library.home.start();
+        let other = beside.as_mut().map(|home| {
+            with_identity(home);
+            home.start()
+        });
+        let mut script = node("sockets.cjs");
+        if let Some(other) = &other {
+            script.env("OTHER", other.api()).env("OTHER_OTLP", other.http());
+        }
+        let told = tokio::task::block_in_place(|| run(&mut script, &emberd, &format!("{kind:?}")));
+        assert_eq!(told.lines().count(), 8, "{told}");
+        emberd.terminate();
+        if let Some(other) = other {
+            other.terminate();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_applications_client_works() {
     // For the tests' own HTTP clients; whoever comes second finds it done.
@@ -106,38 +159,19 @@ async fn the_applications_client_works() {
     for kind in Kind::ALL {
         let mut library = Library::new(kind).await;
         let home = &mut library.home;
-        let (secret, admin, member) = (
-            secret_file(home, "jwt-secret", SECRET),
-            secret_file(home, "phoenix-admin", &admin),
-            secret_file(home, "phoenix-member", &member),
-        );
-        home.set("EMBERD_IDENTITY_JWT_SECRET_FILE", &secret)
-            .set("EMBERD_IDENTITY_JWKS_URL", &jwks)
-            .set("EMBERD_IDENTITY_ISSUER", ISSUER)
-            .set("EMBERD_IDENTITY_AUDIENCE", AUDIENCE)
+        let (admin, member) =
+            (secret_file(home, "phoenix-admin", &admin), secret_file(home, "phoenix-member", &member));
+        with_identity(home);
+        home.set("EMBERD_IDENTITY_JWKS_URL", &jwks)
             .set("EMBERD_PHOENIX_URL", &phoenix.url())
             .set("EMBERD_PHOENIX_API_KEY_FILE", &admin)
             .set("EMBERD_PHOENIX_MEMBER_API_KEY_FILE", &member);
         let emberd = home.start();
         with_password(home);
         let mut suite = node("suite.cjs");
-        let suite = suite
-            .env("API", emberd.api())
-            .env("SECRET", SECRET)
-            .env("KEYS", shared.path())
-            .env("ISSUER", ISSUER)
-            .env("AUDIENCE", AUDIENCE)
-            .env("EMAIL", EMAIL)
-            .env("PASSWORD", PASSWORD)
-            .output()
-            .unwrap();
-        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(suite.status.success(), "{kind:?}:\n{}{}\n{}", said(&suite.stdout), said(&suite.stderr), emberd.said());
-        assert_eq!(said(&suite.stdout).lines().count(), 8, "{}", said(&suite.stdout));
-        // Nothing of a token, a key or a password is in the log.
-        for secret in [SECRET, PASSWORD, ADMIN_SECRET, "eyJ"] {
-            assert!(!emberd.said().contains(secret), "{secret} is in the log");
-        }
+        suite.env("KEYS", shared.path()).env("EMAIL", EMAIL).env("PASSWORD", PASSWORD);
+        let told = tokio::task::block_in_place(|| run(&mut suite, &emberd, &format!("{kind:?}")));
+        assert_eq!(told.lines().count(), 8, "{told}");
         emberd.terminate();
     }
     phoenix.terminate(Duration::from_secs(20)).await.unwrap();

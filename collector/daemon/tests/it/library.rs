@@ -55,6 +55,14 @@ impl Library {
         Self { home, kind: Kind::Postgres, url }
     }
 
+    /// Where another emberd runs on the same PostgreSQL.
+    pub fn another_home(&self) -> Home {
+        assert_eq!(self.kind, Kind::Postgres, "a file has one emberd");
+        let mut home = Home::new();
+        home.set("EMBERD_STORE_URL", &self.url);
+        home
+    }
+
     /// Lets emberd find this library's PostgreSQL (again).
     pub fn point_home_at_database(&mut self) {
         self.home.set("EMBERD_STORE_URL", &self.url);

@@ -33,6 +33,7 @@ mod process;
 mod quarantine;
 mod refuses_to_start;
 mod sink;
+mod slow_socket;
 mod stopping;
 mod truth;
 mod where_is;

@@ -12,8 +12,10 @@ use super::harness::{Db, NOW, recording};
 use super::on_both;
 use super::oracle::{Seen, check};
 use super::spans::{Span, call, root};
+use crate::apply::Recordings;
 use crate::fault::Fault;
 use crate::record::Rootless;
+use crate::told::Told;
 use crate::tx::{Tx, Work};
 use crate::{Recording, Writer};
 
@@ -108,7 +110,7 @@ impl Work for Lost {
     type Done = ();
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<(), Fault> {
-        self.0.run(tx, attempt).await?;
+        Recordings::new(vec![self.0.clone()], Told::default()).run(tx, attempt).await?;
         Err(Fault::Refused { source: "the power failed".into() })
     }
 }

@@ -9,7 +9,9 @@ use super::harness::{Db, NOW, WRITER, on_postgres, on_sqlite, recording, refused
 use super::on_both;
 use super::oracle::check;
 use super::spans::{call, root, trace, trace_id};
+use crate::apply::Recordings;
 use crate::fault::Fault;
+use crate::told::Told;
 use crate::tx::{Tx, Work};
 use crate::{Config, Error, RecordError, Recorded, Recording, Store, Writer};
 
@@ -70,7 +72,7 @@ fn a_writer_that_was_overtaken_does_its_work_again() {
         type Done = Recorded;
         async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<Recorded, Fault> {
             if attempt > 0 {
-                return self.ours.run(tx, attempt).await;
+                return Recordings::new(vec![self.ours.clone()], Told::default()).run(tx, attempt).await;
             }
             let mut states = tx.known(&[trace_id(1)], false).await?.states;
             self.store.record(self.theirs.clone()).await.unwrap();

@@ -20,6 +20,7 @@ mod recording;
 mod rights;
 mod schema;
 mod spans;
+mod told;
 
 /// Makes of each `async fn name(db: Db)` a test for either database.
 macro_rules! on_both {

@@ -10,9 +10,11 @@ use super::harness::{Db, NOW, WRITER, recording};
 use super::on_both;
 use super::oracle::{all_traces, check};
 use super::spans::{call, root, trace, trace_id};
+use crate::apply::Recordings;
 use crate::fault::Fault;
 use crate::library::UNASSIGNED;
 use crate::record::Rootless;
+use crate::told::Told;
 use crate::tx::{Tx, Work};
 use crate::{RecordError, Recorded, Recording, Writer};
 
@@ -85,7 +87,7 @@ impl Work for Lost {
     type Done = ();
 
     async fn run<T: Tx>(&self, tx: &mut T, attempt: u32) -> Result<(), Fault> {
-        self.0.run(tx, attempt).await?;
+        Recordings::new(vec![self.0.clone()], Told::default()).run(tx, attempt).await?;
         Err(Fault::Refused { source: "the power failed".into() })
     }
 }

@@ -85,6 +85,15 @@ impl Endpoint {
         self.book.lock().unwrap().bill
     }
 
+    /// The most calls that were in flight at once.
+    pub(crate) fn peak(&self) -> u64 {
+        self.book.lock().unwrap().in_flight_max
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        self.book.lock().unwrap().in_flight_max = 0;
+    }
+
     pub(crate) fn slow(&self, by: Duration) {
         *self.slow.lock().unwrap() = by;
     }
