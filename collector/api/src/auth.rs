@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Parameters};
+use crate::contract::{Body, Contract, Given};
 use crate::limits::{Limits, Rate, Whose};
 use crate::refusal::Refusal;
 use crate::sessions::{Sessions, Shown, Stranger};
@@ -63,6 +64,12 @@ struct Performance {
     database: Duration,
     cache_hits: u64,
 }
+
+pub(crate) const LOGIN: Contract =
+    Contract::new("A bridge token for an address and its password, or for a session token")
+        .body(Body::Json("Credentials"))
+        .answers(&[(200, Given::Json("Login"))])
+        .refuses(&[400, 401, 409, 429, 503, 504]);
 
 pub(crate) async fn login(
     State(shared): State<Arc<Shared>>,
@@ -164,6 +171,9 @@ async fn kept(shared: &Shared, email: &str) -> Result<(Option<Profile>, Option<S
     let hash = shared.store.password(profile.id).await?;
     Ok((Some(profile), hash))
 }
+
+pub(crate) const LOGOUT: Contract =
+    Contract::new("Ends the token that the request shows, everywhere").answers(&[(204, Given::Nothing)]);
 
 /// Ends the token that the request shows, everywhere.
 pub(crate) async fn logout(

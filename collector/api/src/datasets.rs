@@ -18,10 +18,13 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, Contract, Form, Given, Parameter};
 use crate::refusal::{Detail, Refusal};
 
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
+/// The formats of files, as their content-types.
+const FILES: [&str; 4] = ["application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"];
 /// What is told of what is wrong with a dataset's rows.
 const FAULTS_MAX: usize = 100;
 /// Examples in an answer's page.
@@ -37,6 +40,9 @@ pub(crate) struct Told {
     examples: i64,
 }
 
+pub(crate) const LIST: Contract =
+    Contract::list("Datasets that are public or the caller's, newest first", &[(200, Given::Json("Datasets"))]);
+
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -51,6 +57,11 @@ pub(crate) async fn list(
     }
     Ok(Json(Page { data: told, next_cursor }))
 }
+
+pub(crate) const CREATE: Contract = Contract::new("Makes a dataset of its examples, up to 64 MiB")
+    .body(Body::Json("NewDataset"))
+    .answers(&[(201, Given::Json("Dataset"))])
+    .refuses(&[409]);
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -69,6 +80,17 @@ pub(crate) async fn create(
     let examples = datasets::validate(kind, &rows, FAULTS_MAX).map_err(faults)?;
     make(&shared, viewer, New { name, description, kind, is_public, examples }).await
 }
+
+pub(crate) const UPLOAD: Contract =
+    Contract::new("Makes a dataset of a file, up to 64 MiB, whose format its content-type names")
+        .query(&[
+            Parameter::new("name", Form::Text).required(),
+            Parameter::new("type", Form::Word(&["qa_pairs", "completions", "classifications", "custom"])),
+            Parameter::new("isPublic", Form::Word(&["true", "false"])),
+        ])
+        .body(Body::File(&FILES))
+        .answers(&[(201, Given::Json("Dataset"))])
+        .refuses(&[409]);
 
 /// A file in the body: its format is its content-type.
 pub(crate) async fn upload(
@@ -107,6 +129,11 @@ pub(crate) async fn upload(
     };
     make(&shared, viewer, New { name, description: None, kind, is_public, examples }).await
 }
+
+pub(crate) const FROM_TRACES: Contract = Contract::new("Makes a dataset of a prompt's latest traces")
+    .body(Body::Json("DatasetOfTraces"))
+    .answers(&[(201, Given::Json("Dataset"))])
+    .refuses(&[409]);
 
 /// Of a prompt's latest traces: `{name, description?, isPublic?, traces: {promptId, limit?}}`.
 pub(crate) async fn from_traces(
@@ -201,6 +228,9 @@ async fn counted(shared: &Shared, viewer: Viewer, row: Dataset) -> Result<Told, 
     Ok(Told { row, examples })
 }
 
+pub(crate) const GET: Contract =
+    Contract::new("A dataset, without its examples").answers(&[(200, Given::Json("Dataset"))]);
+
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -210,6 +240,9 @@ pub(crate) async fn get(
     asked.finish()?;
     Ok(Json(told(&shared, viewer, id).await?))
 }
+
+pub(crate) const EXAMPLES: Contract =
+    Contract::list("A dataset's examples, in their order", &[(200, Given::Json("Examples"))]);
 
 /// Its examples as they stand there, by pages.
 pub(crate) async fn examples(
@@ -226,6 +259,9 @@ pub(crate) async fn examples(
     let next_cursor = (found.len() as u32 == limit).then(|| (from + i64::from(limit)).to_string());
     Ok(Json(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor }))
 }
+
+pub(crate) const EXPORT: Contract =
+    Contract::new("A whole dataset, in the format that `accept` names").answers(&[(200, Given::File(&FILES))]);
 
 /// All of it, in the format that `accept` names.
 pub(crate) async fn export(
@@ -254,6 +290,10 @@ pub(crate) async fn export(
     Ok(([(header::CONTENT_TYPE, media_type(format))], out).into_response())
 }
 
+pub(crate) const CHANGE: Contract = Contract::new("Another name, description, visibility, or other examples")
+    .body(Body::Json("DatasetChange"))
+    .answers(&[(200, Given::Json("Dataset"))]);
+
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -279,6 +319,9 @@ pub(crate) async fn change(
     }
     Ok(Json(told(&shared, viewer, id).await?))
 }
+
+pub(crate) const DELETE: Contract =
+    Contract::new("Deletes a dataset that no evaluation ran on").answers(&[(204, Given::Nothing)]).refuses(&[409]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, CURSOR, Contract, Form, Given, LIMIT, Parameter};
 use crate::refusal::{Detail, Refusal};
 
 const STATUSES: [(&str, &str); 5] = [
@@ -55,6 +56,18 @@ pub(crate) fn dollars(money: Money) -> f64 {
     money.0 as f64 / 1e9
 }
 
+const STATUS_WORDS: Form = Form::Word(&["pending", "running", "completed", "failed", "cancelled"]);
+
+pub(crate) const LIST: Contract = Contract::new("Evaluations, newest first")
+    .query(&[
+        LIMIT,
+        CURSOR,
+        Parameter::new("promptId", Form::Uuid),
+        Parameter::new("status", STATUS_WORDS),
+        Parameter::new("createdBy", Form::Uuid),
+    ])
+    .answers(&[(200, Given::Json("Evaluations"))]);
+
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -70,6 +83,10 @@ pub(crate) async fn list(
     Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
 }
 
+pub(crate) const OF_PROMPT: Contract = Contract::new("A prompt's evaluations, newest first")
+    .query(&[LIMIT, CURSOR, Parameter::new("status", STATUS_WORDS)])
+    .answers(&[(200, Given::Json("Evaluations"))]);
+
 /// Those of a prompt: `GET /api/prompts/{id}/evaluations`.
 pub(crate) async fn of_prompt(
     State(shared): State<Arc<Shared>>,
@@ -84,6 +101,13 @@ pub(crate) async fn of_prompt(
     let filter = EvaluationFilter { prompt: Some(prompt), status, creator: None };
     Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
 }
+
+pub(crate) const CREATE: Contract =
+    Contract::new("Makes an evaluation, which begins by itself; 200 where its key made it before")
+        .body(Body::Json("NewEvaluation"))
+        .answers(&[(201, Given::Json("EvaluationTold")), (200, Given::Json("EvaluationTold"))])
+        .refuses(&[409])
+        .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -106,6 +130,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         .ok_or_else(|| Refusal::invalid("Idempotency-Key", format!("expected 1 to {KEY_BYTES_MAX} bytes of ASCII")))
 }
 
+pub(crate) const QUOTE: Contract = Contract::new("What an evaluation would take; nothing is made")
+    .body(Body::Json("NewEvaluation"))
+    .answers(&[(200, Given::Json("Quote"))]);
+
 /// What a request would take; nothing is made.
 pub(crate) async fn quote(
     State(shared): State<Arc<Shared>>,
@@ -125,6 +153,9 @@ pub(crate) async fn quote(
         "is_exact": is_exact,
     })))
 }
+
+pub(crate) const GET: Contract =
+    Contract::new("An evaluation, how far it is and what it costs").answers(&[(200, Given::Json("EvaluationTold"))]);
 
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
@@ -146,6 +177,11 @@ async fn told(shared: &Shared, id: Uuid) -> Result<Told, Refusal> {
     let progress = shared.evaluations.progress(id).await?;
     Ok(Told { row, progress, cost })
 }
+
+pub(crate) const CHANGE: Contract = Contract::new("Another name or description; `status: \"cancelled\"` cancels")
+    .body(Body::Json("EvaluationChange"))
+    .answers(&[(200, Given::Json("EvaluationTold"))])
+    .refuses(&[409]);
 
 /// Another name or description; `status: "cancelled"` cancels.
 pub(crate) async fn change(
@@ -172,6 +208,9 @@ pub(crate) async fn change(
     Ok(Json(told(&shared, id).await?))
 }
 
+pub(crate) const CANCEL: Contract =
+    Contract::new("Ends an evaluation before its end").answers(&[(200, Given::Json("EvaluationTold"))]).refuses(&[409]);
+
 pub(crate) async fn cancel(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -191,6 +230,10 @@ async fn cancel_own(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<(), Ref
     Err(Refusal::Conflict("it is over already"))
 }
 
+pub(crate) const RETRY: Contract = Contract::new("Tries again what failed, or what failed of these classes")
+    .body(Body::Json("Retry"))
+    .answers(&[(200, Given::Json("EvaluationTold"))]);
+
 /// Tries again what failed; with `{"classes": [..]}` only errors of these classes.
 pub(crate) async fn retry(
     State(shared): State<Arc<Shared>>,
@@ -206,6 +249,9 @@ pub(crate) async fn retry(
     shared.evaluations.retry(id, &classes).await?;
     Ok(Json(told(&shared, id).await?))
 }
+
+pub(crate) const DELETE: Contract =
+    Contract::new("Deletes an evaluation and its results").answers(&[(204, Given::Nothing)]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
@@ -230,6 +276,15 @@ async fn missing_or_forbidden(shared: &Shared, id: Uuid) -> Result<Refusal, Refu
     let row = shared.store.evaluation(id).await?;
     Ok(if row.is_some() { Refusal::Forbidden } else { Refusal::Missing("evaluation") })
 }
+
+pub(crate) const RESULTS: Contract = Contract::new("What came out, a score each")
+    .query(&[
+        LIMIT,
+        CURSOR,
+        Parameter::new("evaluator", Form::Text),
+        Parameter::new("errors", Form::Word(&["true", "false"])),
+    ])
+    .answers(&[(200, Given::Json("Results"))]);
 
 pub(crate) async fn results(
     State(shared): State<Arc<Shared>>,
@@ -270,6 +325,10 @@ fn result(stored: StoredResult) -> Value {
     put("cached", scored.cached.into());
     Value::Object(told)
 }
+
+pub(crate) const EVALUATORS: Contract =
+    Contract::new("The evaluators there are: built in, shipped, and those of plugins that are ready")
+        .answers(&[(200, Given::Json("Evaluators"))]);
 
 /// Built in, shipped, and those of plugins that are ready.
 pub(crate) async fn evaluators(State(shared): State<Arc<Shared>>, asked: Parameters) -> Result<Json<Value>, Refusal> {

@@ -8,11 +8,12 @@
 //!
 //! - [`server`] holds the connections; [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`contract`]: what each route promises, and the OpenAPI document; [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
 mod ask;
 mod auth;
+mod contract;
 mod datasets;
 mod evaluations;
 mod flags;
@@ -38,7 +39,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
@@ -117,4 +118,6 @@ struct Shared {
     usage: usage::Usage,
     proxy: Option<Arc<proxy::Proxy>>,
     graph: emberd_graph::Graph,
+    /// What `GET /openapi.json` answers; set once the routes are known.
+    document: OnceLock<bytes::Bytes>,
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, CURSOR, Contract, FROM, Form, Given, LIMIT, Parameter, TO};
 use crate::refusal::Refusal;
 
 const TITLE_CHARS_MAX: usize = 255;
@@ -22,6 +23,8 @@ const CONTENT_CHARS_MAX: usize = 100_000;
 
 const STATUSES: [(&str, Status); 3] =
     [("success", Status::Success), ("error", Status::Error), ("timeout", Status::Timeout)];
+
+pub(crate) const LIST: Contract = Contract::list("Prompts, newest first", &[(200, Given::Json("Prompts"))]);
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
@@ -32,6 +35,11 @@ pub(crate) async fn list(
     asked.finish()?;
     Ok(Json(shared.store.seen_by(viewer).prompts(cursor.as_deref(), limit).await?))
 }
+
+pub(crate) const CREATE: Contract = Contract::new("Makes a prompt, where emberd owns their table")
+    .body(Body::Json("NewPrompt"))
+    .answers(&[(201, Given::Json("Prompt"))])
+    .refuses(&[409]);
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -55,6 +63,10 @@ pub(crate) struct Performance {
     summary: Option<Summary>,
 }
 
+pub(crate) const PERFORMANCE: Contract = Contract::new("A prompt's latency, rates and speed by window, and its totals")
+    .query(&[Parameter::new("window", Form::Word(&["1h", "1d", "7d", "30d"])), FROM, TO])
+    .answers(&[(200, Given::Json("Performance"))]);
+
 pub(crate) async fn performance(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -71,6 +83,18 @@ pub(crate) async fn performance(
     let summary = store.summary(id).await?;
     Ok(Json(Performance { data, summary }))
 }
+
+pub(crate) const TRACES: Contract = Contract::new("A prompt's traces, newest first")
+    .query(&[
+        LIMIT,
+        CURSOR,
+        FROM,
+        TO,
+        Parameter::new("status", Form::Word(&["success", "error", "timeout"])),
+        Parameter::new("session", Form::Text),
+        Parameter::new("model", Form::Text),
+    ])
+    .answers(&[(200, Given::Json("Traces"))]);
 
 pub(crate) async fn traces(
     State(shared): State<Arc<Shared>>,

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -31,7 +31,7 @@ use crate::meter::Meter;
 use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, routes, summary};
+use crate::{Callers, Config, Shared, View, contract, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -86,9 +86,12 @@ impl Api {
             logins: Logins::new(),
             usage: Usage::new(),
             proxy,
+            document: OnceLock::new(),
         };
         let shared = Arc::new(shared);
         let (router, routes) = routes::router(Arc::clone(&shared));
+        let document = contract::document(&routes);
+        shared.document.get_or_init(|| document.to_string().into());
         Ok(Self { listener, address, router, routes, shared })
     }
 
@@ -102,6 +105,12 @@ impl Api {
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// What `GET /openapi.json` answers.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        contract::document(&self.routes)
     }
 
     /// Answers until `stop`, and lets those inside finish. Dropped before that, it cuts all connections.

@@ -14,10 +14,16 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, Contract, Given};
 use crate::refusal::Refusal;
 
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
+
+pub(crate) const LIST: Contract = Contract::list(
+    "Judges' templates that are public or the caller's, newest first",
+    &[(200, Given::Json("Templates"))],
+);
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
@@ -28,6 +34,11 @@ pub(crate) async fn list(
     asked.finish()?;
     Ok(Json(shared.store.templates(viewer, cursor.as_deref(), limit).await?))
 }
+
+pub(crate) const CREATE: Contract = Contract::new("Makes a template, if a judge can be built of it")
+    .body(Body::Json("NewTemplate"))
+    .answers(&[(201, Given::Json("Template"))])
+    .refuses(&[409]);
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -48,6 +59,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(found(&shared, viewer, id).await?)))
 }
 
+pub(crate) const GET: Contract = Contract::new("A template").answers(&[(200, Given::Json("Template"))]);
+
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -57,6 +70,10 @@ pub(crate) async fn get(
     asked.finish()?;
     Ok(Json(found(&shared, viewer, id).await?))
 }
+
+pub(crate) const CHANGE: Contract = Contract::new("Another name, description, visibility or contents")
+    .body(Body::Json("TemplateChange"))
+    .answers(&[(200, Given::Json("Template"))]);
 
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
@@ -79,6 +96,8 @@ pub(crate) async fn change(
     }
     Ok(Json(found(&shared, viewer, id).await?))
 }
+
+pub(crate) const DELETE: Contract = Contract::new("Deletes a template").answers(&[(204, Given::Nothing)]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,

@@ -1,5 +1,6 @@
 //! Each route and each refusal, over real HTTP, against real databases.
 
+mod contract;
 mod evaluations;
 mod flags;
 mod gate;
