@@ -5,10 +5,11 @@
 //!
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
-//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`error`]: what can go wrong.
+//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`analytics`]: events, sessions, a day's totals. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
+pub mod analytics;
 mod apply;
 pub mod config;
 pub mod error;

@@ -10,7 +10,11 @@ use super::library::{Kind, Library};
 fn tool(dir: &Path, name: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(dir.join("node_modules/.bin").join(name));
     // The linter would ask the network whether it is the newest.
-    command.args(arguments).current_dir(dir).env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
+    command
+        .args(arguments)
+        .current_dir(dir)
+        .env("REDOCLY_TELEMETRY", "off")
+        .env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
     command.output().unwrap_or_else(|error| panic!("{name}: {error}; run make setup"))
 }
 
@@ -37,7 +41,7 @@ async fn the_contract_is_one_that_clients_can_use() {
         let emberd = library.home.start();
         if !is_ready {
             let served = emberd.get("/openapi.json").await;
-            let printed = library.home.command(&["openapi"]).output().unwrap();
+            let printed = Command::new(env!("CARGO_BIN_EXE_emberd")).arg("openapi").output().unwrap();
             let printed: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
             assert_eq!(printed, served, "what is printed is what is served");
             std::fs::write(dir.join("openapi.json"), served.to_string()).unwrap();
@@ -45,7 +49,17 @@ async fn the_contract_is_one_that_clients_can_use() {
             succeeds(lint, "the linter");
             let types = tool(dir, "openapi-typescript", &["openapi.json", "-o", "contract.d.ts"]);
             succeeds(types, "the types");
-            let check = ["--strict", "--noUncheckedIndexedAccess", "--target", "es2022", "--module", "nodenext", "--types", "node", "contract-client.ts"];
+            let check = [
+                "--strict",
+                "--noUncheckedIndexedAccess",
+                "--target",
+                "es2022",
+                "--module",
+                "nodenext",
+                "--types",
+                "node",
+                "contract-client.ts",
+            ];
             succeeds(tool(dir, "tsc", &check), "the compiler");
             refuses_what_the_document_does_not_know(dir);
             is_ready = true;
