@@ -5,19 +5,20 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Type};
 use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset, Viewer};
 use emberd_store::library::{Page, TraceFilter};
+use emberd_store::once::{Done, Once};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Shared;
-use crate::ask::{Fields, Id, Parameters};
+use crate::ask::{Fields, Id, Key, Parameters};
 use crate::contract::{Body, Contract, Form, Given, Parameter};
 use crate::refusal::{Detail, Refusal};
 
@@ -48,9 +49,10 @@ pub(crate) async fn list(
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Told>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     asked.finish()?;
-    let Page { data, next_cursor } = shared.store.datasets(viewer, cursor.as_deref(), limit).await?;
+    let place = listing.open(&shared).await?;
+    let Page { data, next_cursor } = place.page(shared.store.datasets(viewer, place.after(), place.limit).await?);
     let mut told = Vec::with_capacity(data.len());
     for row in data {
         told.push(counted(&shared, viewer, row).await?);
@@ -61,7 +63,8 @@ pub(crate) async fn list(
 pub(crate) const CREATE: Contract = Contract::new("Makes a dataset of its examples, up to 64 MiB")
     .body(Body::Json("NewDataset"))
     .answers(&[(201, Given::Json("Dataset"))])
-    .refuses(&[409]);
+    .refuses(&[409])
+    .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -75,10 +78,11 @@ pub(crate) async fn create(
     let kind = fields.word("type", &types());
     let is_public = fields.flag("isPublic").unwrap_or(false);
     let rows = fields.array("data");
+    let once = fields.key().map(|key| key.of(viewer.user, "create_dataset"));
     fields.finish()?;
     let kind = kind.ok_or_else(|| Refusal::invalid("type", "is missing"))?;
     let examples = datasets::validate(kind, &rows, FAULTS_MAX).map_err(faults)?;
-    make(&shared, viewer, New { name, description, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind, is_public, examples, once }).await
 }
 
 pub(crate) const UPLOAD: Contract =
@@ -90,13 +94,15 @@ pub(crate) const UPLOAD: Contract =
         ])
         .body(Body::File(&FILES))
         .answers(&[(201, Given::Json("Dataset"))])
-        .refuses(&[409]);
+        .refuses(&[409])
+        .once();
 
 /// A file in the body: its format is its content-type.
 pub(crate) async fn upload(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -106,6 +112,9 @@ pub(crate) async fn upload(
     asked.finish()?;
     let name = name.ok_or_else(|| Refusal::invalid("name", "expected 1 to 255 characters"))?;
     let format = format_of(&headers, header::CONTENT_TYPE.as_str()).ok_or(Refusal::Format)?;
+    let query = uri.query().unwrap_or_default();
+    let key = Key::read(&headers, &[query.as_bytes(), media_type(format).as_bytes(), &body]);
+    let once = key.map_err(|wrong| Refusal::Invalid(vec![wrong]))?.map(|key| key.of(viewer.user, "upload_dataset"));
     let import = Import::new(kind, format);
     let Ok(place) = shared.reading.clone().acquire_owned().await else {
         return Err(Refusal::Unavailable("files are not read any more"));
@@ -127,13 +136,14 @@ pub(crate) async fn upload(
         Ok(Err(error)) => return Err(Refusal::invalid("", error.to_string())),
         Err(_) => return Err(Refusal::invalid("", "the file cannot be read")),
     };
-    make(&shared, viewer, New { name, description: None, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description: None, kind, is_public, examples, once }).await
 }
 
 pub(crate) const FROM_TRACES: Contract = Contract::new("Makes a dataset of a prompt's latest traces")
     .body(Body::Json("DatasetOfTraces"))
     .answers(&[(201, Given::Json("Dataset"))])
-    .refuses(&[409]);
+    .refuses(&[409])
+    .once();
 
 /// Of a prompt's latest traces: `{name, description?, isPublic?, traces: {promptId, limit?}}`.
 pub(crate) async fn from_traces(
@@ -150,6 +160,7 @@ pub(crate) async fn from_traces(
     let prompt = traces.id("promptId");
     let limit = traces.number("limit", 1, 10_000).unwrap_or(100);
     fields.join(traces);
+    let once = fields.key().map(|key| key.of(viewer.user, "dataset_from_traces"));
     fields.finish()?;
     let filter = TraceFilter { prompt_id: prompt, ..TraceFilter::default() };
     let mut examples: Vec<Example> = Vec::new();
@@ -170,7 +181,7 @@ pub(crate) async fn from_traces(
             break;
         }
     }
-    make(&shared, viewer, New { name, description, kind: Type::Custom, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind: Type::Custom, is_public, examples, once }).await
 }
 
 struct New {
@@ -179,6 +190,7 @@ struct New {
     kind: Type,
     is_public: bool,
     examples: Vec<Example>,
+    once: Option<Once>,
 }
 
 async fn make(shared: &Shared, viewer: Viewer, new: New) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -194,8 +206,11 @@ async fn make(shared: &Shared, viewer: Viewer, new: New) -> Result<(StatusCode, 
         is_public: new.is_public,
         created_by: viewer.user,
     };
-    let made = shared.store.create_dataset(row, shared.clock.now()).await?;
-    let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
+    let id = match shared.store.create_dataset_once(row, new.once, shared.clock.now()).await? {
+        Done::Now(Some(id)) | Done::Before(id) => id,
+        Done::Now(None) => return Err(Refusal::Conflict("the caller has no profile")),
+        Done::OtherBody => return Err(Refusal::OtherBody),
+    };
     Ok((StatusCode::CREATED, Json(told(shared, viewer, id).await?)))
 }
 
@@ -251,13 +266,14 @@ pub(crate) async fn examples(
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Value>>, Refusal> {
-    let limit = asked.limit();
-    let from: i64 = asked.parsed("cursor", "a cursor of this list").unwrap_or(0);
+    let listing = asked.listing();
     asked.finish()?;
+    let place = listing.open(&shared).await?;
+    let (limit, from) = (place.limit, place.after().and_then(|after| after.parse().ok()).unwrap_or(0));
     shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
     let found = shared.store.examples(viewer, id, from, limit).await?;
     let next_cursor = (found.len() as u32 == limit).then(|| (from + i64::from(limit)).to_string());
-    Ok(Json(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor }))
+    Ok(Json(place.page(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor })))
 }
 
 pub(crate) const EXPORT: Contract =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use emberd_evaluators_jobs::{CheckError, CreateError, Fault, Quote, Share};
 use emberd_store::jobs::{Evaluation, EvaluationFilter, Money, ResultFilter, StoredResult, Viewer};
 use emberd_store::library::Page;
@@ -29,9 +29,6 @@ const STATUSES: [(&str, &str); 5] = [
 ];
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
-/// A key that makes a creation happen once.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const KEY_BYTES_MAX: usize = 200;
 
 /// A row with how far it is and what it costs.
 #[derive(Serialize)]
@@ -73,14 +70,15 @@ pub(crate) async fn list(
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let filter = EvaluationFilter {
         prompt: asked.parsed("promptId", "a UUID"),
         status: asked.word("status", &STATUSES).map(str::to_owned),
         creator: asked.parsed("createdBy", "a UUID"),
     };
     asked.finish()?;
-    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
+    let place = listing.open(&shared).await?;
+    Ok(Json(place.page(shared.store.seen_by(viewer).evaluations(&filter, place.after(), place.limit).await?)))
 }
 
 pub(crate) const OF_PROMPT: Contract = Contract::new("A prompt's evaluations, newest first")
@@ -94,12 +92,13 @@ pub(crate) async fn of_prompt(
     Id(prompt): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let status = asked.word("status", &STATUSES).map(str::to_owned);
     asked.finish()?;
+    let place = listing.open(&shared).await?;
     shared.store.seen_by(viewer).prompt(prompt).await?.ok_or(Refusal::Missing("prompt"))?;
     let filter = EvaluationFilter { prompt: Some(prompt), status, creator: None };
-    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
+    Ok(Json(place.page(shared.store.seen_by(viewer).evaluations(&filter, place.after(), place.limit).await?)))
 }
 
 pub(crate) const CREATE: Contract =
@@ -113,21 +112,20 @@ pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     asked: Parameters,
-    headers: HeaderMap,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
     asked.finish()?;
-    let key = idempotency_key(&headers)?;
-    let created = shared.evaluations.create(&fields.whole(), key, viewer).await?;
+    let key = fields.key();
+    let text = key.as_ref().map(|key| key.text().to_owned());
+    let created = shared.evaluations.create(&fields.checked()?, text, viewer).await?;
+    if let Some(key) = key {
+        let once = key.of(viewer.user, "create_evaluation");
+        if !shared.store.same_body(once, created.id, shared.clock.now()).await? {
+            return Err(Refusal::OtherBody);
+        }
+    }
     let status = if created.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(told(&shared, created.id).await?)))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| Refusal::invalid("Idempotency-Key", format!("expected 1 to {KEY_BYTES_MAX} bytes of ASCII")))
 }
 
 pub(crate) const QUOTE: Contract = Contract::new("What an evaluation would take; nothing is made")
@@ -291,12 +289,13 @@ pub(crate) async fn results(
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Value>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let only_errors = asked.word("errors", &[("true", true), ("false", false)]).unwrap_or(false);
     let filter = ResultFilter { step: None, name: asked.text("evaluator"), only_errors };
     asked.finish()?;
     shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
-    let page = shared.store.results(id, &filter, cursor.as_deref(), limit).await?;
+    let place = listing.open(&shared).await?;
+    let page = place.page(shared.store.results(id, &filter, place.after(), place.limit).await?);
     Ok(Json(Page { data: page.data.into_iter().map(result).collect(), next_cursor: page.next_cursor }))
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoRespo
     let mut text = String::with_capacity(16 << 10);
     shared.meter.write(&mut text);
     shared.usage.write(&mut text);
+    shared.events.write(&mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -9,6 +9,7 @@ use emberd_model::rollup::Window;
 use emberd_model::row::Status;
 use emberd_store::jobs::Viewer;
 use emberd_store::library::{Metric, MetricFilter, NewPrompt, Page, Prompt, Summary, Trace, TraceFilter};
+use emberd_store::once::Done;
 use emberd_store::{Moment, Store};
 use serde::Serialize;
 use uuid::Uuid;
@@ -31,15 +32,17 @@ pub(crate) async fn list(
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Prompt>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     asked.finish()?;
-    Ok(Json(shared.store.seen_by(viewer).prompts(cursor.as_deref(), limit).await?))
+    let place = listing.open(&shared).await?;
+    Ok(Json(place.page(shared.store.seen_by(viewer).prompts(place.after(), place.limit).await?)))
 }
 
 pub(crate) const CREATE: Contract = Contract::new("Makes a prompt, where emberd owns their table")
     .body(Body::Json("NewPrompt"))
     .answers(&[(201, Given::Json("Prompt"))])
-    .refuses(&[409]);
+    .refuses(&[409])
+    .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -49,10 +52,15 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<Prompt>), Refusal> {
     asked.finish()?;
     let (title, content) = (fields.text("title", TITLE_CHARS_MAX), fields.text("content", CONTENT_CHARS_MAX));
+    let once = fields.key().map(|key| key.of(viewer.user, "create_prompt"));
     fields.finish()?;
     // The local administrator is nobody in particular.
     let new = NewPrompt { title, content, created_by: Some(viewer.user).filter(|user| !user.is_nil()) };
-    let prompt = shared.store.create_prompt(new, shared.clock.now()).await?;
+    let prompt = match shared.store.create_prompt_once(new, once, shared.clock.now()).await? {
+        Done::Now(prompt) => prompt,
+        Done::Before(id) => shared.store.seen_by(viewer).prompt(id).await?.ok_or(Refusal::Missing("prompt"))?,
+        Done::OtherBody => return Err(Refusal::OtherBody),
+    };
     Ok((StatusCode::CREATED, Json(prompt)))
 }
 
@@ -102,7 +110,7 @@ pub(crate) async fn traces(
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Trace>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let (from, to) = asked.period();
     let filter = TraceFilter {
         prompt_id: Some(id),
@@ -114,9 +122,10 @@ pub(crate) async fn traces(
         trace: None,
     };
     asked.finish()?;
+    let place = listing.open(&shared).await?;
     let store = shared.store.seen_by(viewer);
     exists(&store, id).await?;
-    Ok(Json(store.traces(&filter, cursor.as_deref(), limit).await?))
+    Ok(Json(place.page(store.traces(&filter, place.after(), place.limit).await?)))
 }
 
 async fn exists(store: &Store, prompt: Uuid) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use crate::contract::Contract;
 use crate::flags::Part;
 use crate::gate::{self, Guard};
 use crate::permission::{Asked, NOTHING};
-use crate::{Shared, ask, auth, datasets, evaluations, graph, operations, prompts, proxy, rules, templates};
+use crate::{Shared, analytics, ask, auth, datasets, evaluations, graph, operations, prompts, proxy, rules, templates};
 
 /// Phoenix's own API; what is asked there is asked by the way's own rules besides.
 const PHOENIX: &str = "/api/phoenix/{*path}";
@@ -68,6 +68,7 @@ fn routes(shared: &Arc<Shared>) -> Routes {
         .post("/graphql", ReadTraces, "graphql", graph::ASK, graph::ask)
         .post("/api/auth/phoenix", NOTHING, "login", auth::LOGIN, auth::login)
         .delete("/api/auth/phoenix", ReadTraces, "logout", auth::LOGOUT, auth::logout)
+        .post("/api/analytics/events", ReadTraces, "events", analytics::POST, analytics::post)
         .get("/api/prompts", ReadTraces, "prompts", prompts::LIST, prompts::list)
         .post("/api/prompts", WriteOwn, "create_prompt", prompts::CREATE, prompts::create);
     let routes = routes

@@ -25,13 +25,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
+use crate::analytics::Events;
 use crate::auth::Logins;
 use crate::gate::Gate;
 use crate::meter::Meter;
 use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, contract, routes, summary};
+use crate::{Callers, Config, Shared, View, analytics, contract, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -85,6 +86,8 @@ impl Api {
             gate: Gate::new(config, address),
             logins: Logins::new(),
             usage: Usage::new(),
+            events: Events::new(),
+            cursor_key: tokio::sync::OnceCell::new(),
             proxy,
             document: OnceLock::new(),
         };
@@ -166,7 +169,12 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
             sessions.run(&shared.store, || shared.clock.now(), &stop).await;
         }
     };
-    tokio::join!(sessions, summary::run(&shared, &stop), shared.usage.run(&shared.store, &drained));
+    tokio::join!(
+        sessions,
+        summary::run(&shared, &stop),
+        shared.usage.run(&shared.store, &drained),
+        analytics::run(&shared, &stop, &drained)
+    );
 }
 
 async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {

@@ -18,14 +18,13 @@ use uuid::Uuid;
 use crate::Moment;
 use crate::error::Error;
 use crate::fault::Fault;
+use crate::record::Writer;
 use crate::sql::{Bind, Line, binds};
 use crate::store::Store;
 use crate::tx::{Tx, Work};
 
 /// A user who calls again after this long begins another session.
 pub const SESSION_PAUSE: Duration = Duration::from_secs(30 * 60);
-/// One for all emberds on a database: who writes down users' sessions. Two that begin one at once would begin two.
-const SESSIONS_LOCK: i64 = 0x656d_6265_7264_0002;
 const DAY_MICROS: i64 = 86_400_000_000;
 /// Costs are added up in millionths of a millionth, which doubles of 15 digits hold and a sum of 9 million dollars fits.
 const PICO: i64 = 1_000_000_000_000;
@@ -201,9 +200,8 @@ impl Work for Touch {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
         let Some(earliest) = self.0.iter().map(|(_, at)| at.micros()).min() else { return Ok(()) };
-        if !tx.is_sqlite() {
-            tx.query("SELECT pg_advisory_xact_lock($1)::text", &binds![SESSIONS_LOCK]).await?;
-        }
+        // Two that begin a user's session at once would begin two.
+        tx.own(&Writer::new("the sessions of users")).await?;
         let pause = i64::try_from(SESSION_PAUSE.as_micros()).unwrap_or(i64::MAX);
         let users: Vec<Uuid> = self.0.iter().map(|(user, _)| *user).collect();
         let sql = "SELECT session_id, user_id, first_activity_at, last_activity_at FROM public.user_sessions
@@ -212,7 +210,8 @@ impl Work for Touch {
         for line in tx.query(sql, &binds![Moment::from_micros(earliest - pause), users]).await? {
             let (id, user, first, last) = (line.id(0)?, line.id(1)?, line.moment(2)?, line.moment(3)?);
             // A trace's session is no user's.
-            if id == session_id(user, first) && open.get(&user).is_none_or(|(_, known)| known.micros() < last.micros()) {
+            if id == session_id(user, first) && open.get(&user).is_none_or(|(_, known)| known.micros() < last.micros())
+            {
                 open.insert(user, (first, last));
             }
         }
@@ -230,9 +229,7 @@ impl Work for Touch {
         let rows: Vec<Vec<Bind<'_>>> = changed.into_iter().map(row).collect();
         let into = "public.user_sessions (session_id, user_id, first_activity_at, last_activity_at)";
         let rest = "ON CONFLICT (session_id) DO UPDATE SET last_activity_at = excluded.last_activity_at";
-        // SQLite cannot tell the ON of an upsert from a join's otherwise.
-        let rest = if tx.is_sqlite() { rest.to_owned() } else { format!("WHERE true {rest}") };
-        tx.insert(into, "$1, $2, $3, $4", &rest, &rows).await?;
+        tx.insert(into, "$1, $2, $3, $4", rest, &rows).await?;
         Ok(())
     }
 }
@@ -283,8 +280,7 @@ impl Work for Refresh {
         let rest = "ON CONFLICT (session_id) DO UPDATE SET user_id = excluded.user_id,
                  first_activity_at = excluded.first_activity_at, last_activity_at = excluded.last_activity_at,
                  traces = excluded.traces, tokens = excluded.tokens, cost = excluded.cost";
-        let rest = if lite { rest.to_owned() } else { format!("WHERE true {rest}") };
-        tx.insert(into, values, &rest, &rows).await?;
+        tx.insert(into, values, rest, &rows).await?;
         Ok(())
     }
 }

@@ -116,6 +116,7 @@ fn operations() -> Vec<Named> {
         ("Status", any_object()),
         ("Ledger", any_object()),
         ("OpenApi", any_object()),
+        ("EventsTaken", row(&[("accepted", whole())])),
         (
             "PhoenixHealth",
             row(&[

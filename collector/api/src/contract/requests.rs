@@ -145,7 +145,22 @@ fn datasets() -> Vec<Named> {
 
 fn others() -> Vec<Named> {
     let maybe = |schema: Value| or_null(&schema);
+    let event = closed(
+        &[("name", chars(100))],
+        &[
+            ("properties", maybe(any_object())),
+            ("sessionId", maybe(id())),
+            ("promptId", maybe(id())),
+            ("at", maybe(time())),
+            ("id", maybe(id())),
+        ],
+    );
+    let mut events = list(&of("Event"));
+    (events["minItems"], events["maxItems"]) = (1.into(), 500.into());
+    let many = closed(&[("events", events)], &[]);
     vec![
+        ("Event", event),
+        ("NewEvents", json!({ "oneOf": [of("Event"), many] })),
         ("NewPrompt", closed(&[("title", chars(255)), ("content", chars(100_000))], &[])),
         (
             "NewTemplate",

@@ -158,8 +158,10 @@ impl World {
         store.migrate_up().await.unwrap();
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
+        // Whoever a test asks from is behind this one.
+        let trusted = vec![crate::Network::new("127.0.0.1".parse().unwrap(), 32).unwrap()];
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default() };
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, trusted, reader: Default::default() };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());

@@ -55,8 +55,13 @@ async fn a_users_session_goes_on_until_a_pause(db: Db) {
     // Late news changes nothing; half an hour and a minute after the last is another session.
     store.touch_sessions(vec![(ADA, minutes(45))]).await.unwrap();
     store.touch_sessions(vec![(ADA, minutes(81)), (ADA, minutes(112))]).await.unwrap();
-    let sessions: Vec<_> =
-        store.sessions(10).await.unwrap().into_iter().map(|session| (session.user, session.first, session.last)).collect();
+    let sessions: Vec<_> = store
+        .sessions(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|session| (session.user, session.first, session.last))
+        .collect();
     let at = |n: u64| Moment::from(minutes(n));
     let ada = |from: u64, to: u64| (Some(ADA), at(from), at(to));
     assert_eq!(sessions, [ada(112, 112), ada(81, 81), ada(0, 50), (Some(BOB), at(1), at(1))]);

@@ -12,6 +12,7 @@ mod jobs_beside;
 mod jobs_random;
 mod jobs_ranges;
 mod ledger;
+mod once;
 mod oracle;
 mod people;
 mod prompts;
