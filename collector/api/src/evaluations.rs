@@ -120,7 +120,7 @@ pub(crate) async fn create(
     let created = shared.evaluations.create(&fields.checked()?, text, viewer).await?;
     if let Some(key) = key {
         let once = key.of(viewer.user, "create_evaluation");
-        if !shared.store.same_body(once, created.id, shared.clock.now()).await? {
+        if !shared.store.same_body(once, created.id, created.is_new, shared.clock.now()).await? {
             return Err(Refusal::OtherBody);
         }
     }

@@ -12,5 +12,6 @@ mod once;
 mod operations;
 mod prompts;
 mod proxy;
+mod rows;
 mod rules;
 mod world;

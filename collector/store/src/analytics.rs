@@ -25,6 +25,8 @@ use crate::tx::{Tx, Work};
 
 /// A user who calls again after this long begins another session.
 pub const SESSION_PAUSE: Duration = Duration::from_secs(30 * 60);
+/// Sessions of traces in one transaction.
+const SESSIONS_AT_ONCE: usize = 1_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 /// Costs are added up in millionths of a millionth, which doubles of 15 digits hold and a sum of 9 million dollars fits.
 const PICO: i64 = 1_000_000_000_000;
@@ -114,15 +116,59 @@ impl Store {
         Ok(self.run(Touch(active.into_iter().map(|(user, at)| (user, Moment::from(at))).collect())).await?)
     }
 
-    /// Computes the sessions of the traces that began at or after `since`, whole.
+    /// Computes the sessions of the traces that began at or after `since`, whole. It is read beside the writer, who is kept for a moment only.
     pub async fn refresh_sessions(&self, since: UnixNanos) -> Result<(), Error> {
-        Ok(self.run(Refresh { since: since.into() }).await?)
+        let lite = self.kind() == "sqlite";
+        let (pico, tokens) = (pico(lite), tokens(lite));
+        let user = if lite { "max(user_id)" } else { "max(user_id::text)" };
+        let sql = format!(
+            "SELECT session_id, {user}, min(created_at), max(created_at), count(*), {tokens}, {pico} FROM public.prompt_traces
+             WHERE session_id IN (SELECT session_id FROM public.prompt_traces WHERE created_at >= $1 AND session_id IS NOT NULL)
+             GROUP BY session_id ORDER BY session_id"
+        );
+        let read = |line: &Line| -> Result<Session, Fault> {
+            let (first, last, traces) = (line.moment(2)?, line.moment(3)?, line.int(4)?);
+            let (tokens, cost) = (line.int(5)?, decimal(line.int(6)?));
+            Ok(Session { id: line.id(0)?, user: line.maybe_id(1)?, first, last, traces, tokens, cost })
+        };
+        let lines = self.bulk(&sql, binds![Moment::from(since)].into()).await?;
+        for lines in lines.chunks(SESSIONS_AT_ONCE) {
+            let sessions = lines.iter().map(read).collect::<Result<_, Fault>>()?;
+            self.run(PutSessions(sessions)).await?;
+        }
+        Ok(())
     }
 
-    /// Computes the totals of the UTC day in which `at` lies.
+    /// Computes the totals of the UTC day in which `at` lies, in the same way.
     pub async fn refresh_day(&self, at: UnixNanos) -> Result<(), Error> {
-        let from = Moment::from(at).micros().div_euclid(DAY_MICROS) * DAY_MICROS;
-        Ok(self.run(RefreshDay { from }).await?)
+        let lite = self.kind() == "sqlite";
+        let first = Moment::from(at).micros().div_euclid(DAY_MICROS) * DAY_MICROS;
+        let (from, to) = (Moment::from_micros(first), Moment::from_micros(first + DAY_MICROS));
+        let within = "created_at >= $1 AND created_at < $2";
+        let of_traces =
+            format!("SELECT count(*), {}, {} FROM public.prompt_traces WHERE {within}", tokens(lite), pico(lite));
+        let of_users = format!(
+            "SELECT count(*) FROM (
+                 SELECT user_id FROM public.api_usage_logs WHERE {within} UNION
+                 SELECT user_id FROM public.prompt_traces WHERE {within} UNION
+                 SELECT user_id FROM public.analytics_events WHERE {within} UNION
+                 SELECT user_id FROM public.user_sessions WHERE last_activity_at >= $1 AND first_activity_at < $2
+             ) AS of_users WHERE user_id IS NOT NULL"
+        );
+        let of_evaluations = format!("SELECT count(*) FROM public.prompt_evaluations WHERE {within}");
+        let mut numbers = Vec::new();
+        for (sql, columns) in [(of_traces, 3), (of_users, 1), (of_evaluations, 1)] {
+            let lines = self.lines(&sql, &binds![from, to]).await?;
+            let line = lines.first().ok_or_else(|| Fault::damaged("a count", "no row"))?;
+            for column in 0..columns {
+                numbers.push(line.int(column)?);
+            }
+        }
+        let [traces, tokens, pico, users, evaluations] = numbers[..] else { return Ok(()) };
+        // The ten characters before the time of day.
+        let day = from.to_string().chars().take(10).collect();
+        self.run(PutDay(DayTotals { day, traces, tokens, cost: decimal(pico), users, evaluations })).await?;
+        Ok(())
     }
 
     /// The last events, newest first.
@@ -234,10 +280,6 @@ impl Work for Touch {
     }
 }
 
-struct Refresh {
-    since: Moment,
-}
-
 /// The sum of the rows' costs in [`PICO`]s.
 fn pico(is_sqlite: bool) -> &'static str {
     if is_sqlite {
@@ -256,27 +298,20 @@ fn tokens(is_sqlite: bool) -> &'static str {
     }
 }
 
-impl Work for Refresh {
+struct PutSessions(Vec<Session>);
+
+impl Work for PutSessions {
     type Done = ();
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
-        let lite = tx.is_sqlite();
-        let (pico, tokens) = (pico(lite), tokens(lite));
-        let user = if lite { "max(user_id)" } else { "max(user_id::text)" };
-        let sql = format!(
-            "SELECT session_id, {user}, min(created_at), max(created_at), count(*), {tokens}, {pico} FROM public.prompt_traces
-             WHERE session_id IN (SELECT session_id FROM public.prompt_traces WHERE created_at >= $1 AND session_id IS NOT NULL)
-             GROUP BY session_id ORDER BY session_id"
-        );
-        let mut rows: Vec<Vec<Bind<'_>>> = Vec::new();
-        for line in tx.query(&sql, &binds![self.since]).await? {
-            let (first, last, traces) = (line.moment(2)?, line.moment(3)?, line.int(4)?);
-            let cost = decimal(line.int(6)?);
-            rows.push(binds![line.id(0)?, line.maybe_id(1)?, first, last, traces, line.int(5)?, cost].into());
-        }
+        let row = |session: &Session| -> Vec<Bind<'static>> {
+            let Session { id, user, first, last, traces, tokens, cost } = session;
+            binds![*id, *user, *first, *last, *traces, *tokens, cost.clone()].into()
+        };
+        let rows: Vec<Vec<Bind<'_>>> = self.0.iter().map(row).collect();
         let into =
             "public.user_sessions (session_id, user_id, first_activity_at, last_activity_at, traces, tokens, cost)";
-        let values = if lite { "$1, $2, $3, $4, $5, $6, $7" } else { "$1, $2, $3, $4, $5, $6, $7::numeric" };
+        let values = if tx.is_sqlite() { "$1, $2, $3, $4, $5, $6, $7" } else { "$1, $2, $3, $4, $5, $6, $7::numeric" };
         let rest = "ON CONFLICT (session_id) DO UPDATE SET user_id = excluded.user_id,
                  first_activity_at = excluded.first_activity_at, last_activity_at = excluded.last_activity_at,
                  traces = excluded.traces, tokens = excluded.tokens, cost = excluded.cost";
@@ -285,47 +320,21 @@ impl Work for Refresh {
     }
 }
 
-/// From its first microsecond.
-struct RefreshDay {
-    from: i64,
-}
+struct PutDay(DayTotals);
 
-impl Work for RefreshDay {
+impl Work for PutDay {
     type Done = ();
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
-        let lite = tx.is_sqlite();
-        let (from, to) = (Moment::from_micros(self.from), Moment::from_micros(self.from + DAY_MICROS));
-        let within = "created_at >= $1 AND created_at < $2";
-        let (pico, tokens) = (pico(lite), tokens(lite));
-        let sql = format!("SELECT count(*), {tokens}, {pico} FROM public.prompt_traces WHERE {within}");
-        let of_traces = tx.query(&sql, &binds![from, to]).await?;
-        let sql = format!(
-            "SELECT count(*) FROM (
-                 SELECT user_id FROM public.api_usage_logs WHERE {within} UNION
-                 SELECT user_id FROM public.prompt_traces WHERE {within} UNION
-                 SELECT user_id FROM public.analytics_events WHERE {within} UNION
-                 SELECT user_id FROM public.user_sessions WHERE last_activity_at >= $1 AND first_activity_at < $2
-             ) AS of_users WHERE user_id IS NOT NULL"
-        );
-        let users = tx.query(&sql, &binds![from, to]).await?;
-        let sql = format!("SELECT count(*) FROM public.prompt_evaluations WHERE {within}");
-        let evaluations = tx.query(&sql, &binds![from, to]).await?;
-        let (Some(traces), Some(users), Some(evaluations)) = (of_traces.first(), users.first(), evaluations.first())
-        else {
-            return Ok(());
-        };
-        let (traces, tokens, cost) = (traces.int(0)?, traces.int(1)?, decimal(traces.int(2)?));
-        // The ten characters before the time of day.
-        let day: String = from.to_string().chars().take(10).collect();
-        let (day_as, cost_as) = if lite { ("$1", "$4") } else { ("$1::text::date", "$4::text::numeric") };
+        let DayTotals { day, traces, tokens, cost, users, evaluations } = &self.0;
+        let (as_day, as_cost) = if tx.is_sqlite() { ("$1", "$4") } else { ("$1::text::date", "$4::text::numeric") };
         let sql = format!(
             "INSERT INTO public.daily_metrics (day, traces, tokens, cost, users, evaluations)
-             VALUES ({day_as}, $2, $3, {cost_as}, $5, $6)
+             VALUES ({as_day}, $2, $3, {as_cost}, $5, $6)
              ON CONFLICT (day) DO UPDATE SET traces = excluded.traces, tokens = excluded.tokens, cost = excluded.cost,
                  users = excluded.users, evaluations = excluded.evaluations"
         );
-        tx.execute(&sql, &binds![day, traces, tokens, cost, users.int(0)?, evaluations.int(0)?]).await?;
+        tx.execute(&sql, &binds![day, *traces, *tokens, cost, *users, *evaluations]).await?;
         Ok(())
     }
 }

@@ -57,9 +57,11 @@ impl<T> Done<T> {
 }
 
 impl Store {
-    /// Keeps what was asked under a key that something else looks after, or says that it was something else. True: it is the same.
-    pub async fn same_body(&self, once: Once, made: Uuid, now: UnixNanos) -> Result<bool, Error> {
-        let done = self.run(Keyed { once: Some(once), id: made, at: now, work: Nothing, is_done: |()| true }).await?;
+    /// Whether the same was asked under a key that something else looks after. Who made the row `made` (`is_new`) keeps what was asked;
+    /// of whom it was made for before, nothing is known until that is kept.
+    pub async fn same_body(&self, once: Once, made: Uuid, is_new: bool, now: UnixNanos) -> Result<bool, Error> {
+        let work = Nothing { is_new };
+        let done = self.run(Keyed { once: Some(once), id: made, at: now, work, is_done: |is_new| *is_new }).await?;
         Ok(!matches!(done, Done::OtherBody))
     }
 
@@ -70,13 +72,15 @@ impl Store {
     }
 }
 
-struct Nothing;
+struct Nothing {
+    is_new: bool,
+}
 
 impl Work for Nothing {
-    type Done = ();
+    type Done = bool;
 
-    async fn run<T: Tx>(&self, _tx: &mut T, _attempt: u32) -> Result<(), Fault> {
-        Ok(())
+    async fn run<T: Tx>(&self, _tx: &mut T, _attempt: u32) -> Result<bool, Fault> {
+        Ok(self.is_new)
     }
 }
 

@@ -102,7 +102,7 @@ async fn sessions_and_days_are_computed_from_what_is_there(db: Db) {
         let since = Moment::from_micros(at("2026-11-22T00:00:00Z").micros());
         store.refresh_sessions(UnixNanos(since.micros() as u64 * 1_000)).await.unwrap();
         let passes = [store.refresh_day(NOW), store.refresh_day(NOW)];
-        for pass in futures_of(passes).await {
+        for pass in Box::pin(futures_of(passes)).await {
             pass.unwrap();
         }
         let of_chat = store.sessions(10).await.unwrap().into_iter().find(|session| session.id == chat).unwrap();

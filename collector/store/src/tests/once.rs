@@ -45,9 +45,12 @@ async fn a_key_makes_one_row(db: Db) {
     made(store.create_prompt_once(new(), once("m", 1), later).await.unwrap());
     made(store.create_prompt_once(new(), once("k", 1), later).await.unwrap());
 
-    assert!(store.same_body(once("e", 1).unwrap(), Uuid::from_u128(1), NOW).await.unwrap());
-    assert!(store.same_body(once("e", 1).unwrap(), Uuid::from_u128(1), NOW).await.unwrap());
-    assert!(!store.same_body(once("e", 2).unwrap(), Uuid::from_u128(1), NOW).await.unwrap());
+    let same =
+        async |body, is_new| store.same_body(once("e", body).unwrap(), Uuid::from_u128(1), is_new, NOW).await.unwrap();
+    // Whoever did not make it keeps nothing, and so never makes its maker the other one.
+    assert!(same(2, false).await);
+    assert!(same(1, true).await && same(1, false).await);
+    assert!(!same(2, false).await);
 }
 
 async fn a_key_that_made_nothing_is_free(db: Db) {
