@@ -6,11 +6,15 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
+use emberd_store::jobs::Viewer;
+use emberd_store::once::Once;
+use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::cursors::Listing;
 use crate::refusal::{Detail, Refusal};
 
 /// The largest body that a route takes.
@@ -40,6 +44,8 @@ fn uuid(text: &str) -> Option<Uuid> {
 pub(crate) struct Parameters {
     left: BTreeMap<String, String>,
     wrong: Vec<Detail>,
+    path: String,
+    caller: Uuid,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
@@ -49,7 +55,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
         let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|_| Refusal::invalid("", "the query cannot be read"))?;
-        let mut parameters = Self { left: BTreeMap::new(), wrong: Vec::new() };
+        let caller = parts.extensions.get::<Viewer>().map_or(Uuid::max(), |viewer| viewer.user);
+        let path = parts.uri.path().to_owned();
+        let mut parameters = Self { left: BTreeMap::new(), wrong: Vec::new(), path, caller };
         for (name, value) in pairs {
             if parameters.left.contains_key(&name) {
                 parameters.fault(&name, "is there twice");
@@ -103,6 +111,12 @@ impl Parameters {
         limit
     }
 
+    /// How many rows of a list, and where it goes on.
+    pub(crate) fn listing(&mut self) -> Listing {
+        let (limit, given) = (self.limit(), self.text("cursor"));
+        Listing { limit, given, list: self.path.clone(), caller: self.caller }
+    }
+
     /// A span of time, either end of it open: `from` inclusive, `to` exclusive.
     pub(crate) fn period<T: FromStr + PartialOrd>(&mut self) -> (Option<T>, Option<T>) {
         const FORM: &str = "a time such as 2026-11-21T02:15:41Z";
@@ -122,6 +136,47 @@ impl Parameters {
     }
 }
 
+/// The header under whose value a creation happens once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const KEY_BYTES_MAX: usize = 200;
+
+/// A key that makes a creation happen once, with what is sent under it; which caller and operation it is of says [`Key::of`].
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    text: String,
+    digest: [u8; 32],
+}
+
+impl Key {
+    /// The request's key, if it has one; `sent` is what makes it this request.
+    pub(crate) fn read(headers: &HeaderMap, sent: &[&[u8]]) -> Result<Option<Self>, Detail> {
+        let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        let text = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+        let text = text.ok_or_else(|| Detail {
+            path: "Idempotency-Key".into(),
+            message: format!("expected 1 to {KEY_BYTES_MAX} bytes of ASCII"),
+        })?;
+        let mut context = Context::new(&SHA256);
+        for part in sent {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.finish().as_ref());
+        Ok(Some(Self { text: text.to_owned(), digest }))
+    }
+
+    /// Of this caller, for this.
+    pub(crate) fn of(self, creator: Uuid, operation: &'static str) -> Once {
+        Once { creator, operation, key: self.text, digest: self.digest }
+    }
+
+    /// As the caller wrote it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 /// How large a body the route takes, for what its caller hears.
 #[derive(Clone, Copy)]
 pub(crate) struct Bound(pub(crate) usize);
@@ -132,6 +187,7 @@ pub(crate) struct Fields {
     wrong: Vec<Detail>,
     /// What stands before a field's name in what is wrong.
     within: String,
+    key: Option<Key>,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
@@ -144,13 +200,20 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         if !essence.eq_ignore_ascii_case("application/json") {
             return Err(Refusal::MediaType);
         }
+        let headers = request.headers().clone();
         let bound = request.extensions().get::<Bound>().map_or(BODY_BYTES_MAX, |bound| bound.0);
         let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(bound),
             _ => Refusal::NotJson("the body ended early".into()),
         })?;
         match serde_json::from_slice(&body) {
-            Ok(Value::Object(left)) => Ok(Self { left, wrong: Vec::new(), within: String::new() }),
+            Ok(Value::Object(left)) => {
+                let (key, wrong) = match Key::read(&headers, &[&body]) {
+                    Ok(key) => (key, Vec::new()),
+                    Err(wrong) => (None, vec![wrong]),
+                };
+                Ok(Self { left, wrong, within: String::new(), key })
+            }
             Ok(_) => Err(Refusal::invalid("", "expected an object")),
             Err(error) => Err(Refusal::NotJson(error.to_string())),
         }
@@ -158,14 +221,24 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 impl Fields {
-    fn fault(&mut self, name: &str, message: impl Into<String>) {
+    pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
         let path = format!("{}{}", self.within, shortened(name));
         self.wrong.push(Detail { path, message: message.into() });
+    }
+
+    /// The key under which this is asked, if there is one.
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.key.clone()
     }
 
     /// The whole object, for whoever checks it by himself.
     pub(crate) fn whole(self) -> Value {
         Value::Object(self.left)
+    }
+
+    /// The same, unless something is wrong already.
+    pub(crate) fn checked(self) -> Result<Value, Refusal> {
+        if self.wrong.is_empty() { Ok(self.whole()) } else { Err(Refusal::Invalid(self.wrong)) }
     }
 
     /// Whether the field is there.
@@ -279,7 +352,40 @@ impl Fields {
                 Map::new()
             }
         };
-        Self { left, wrong: Vec::new(), within: format!("{}{name}.", self.within) }
+        Self { left, wrong: Vec::new(), within: format!("{}{name}.", self.within), key: None }
+    }
+
+    /// A list of 1 to so many objects, which must be there; each is brought back by [`Fields::join`].
+    pub(crate) fn objects(&mut self, name: &str, count_max: usize) -> Vec<Self> {
+        let array = self.array(name);
+        if !(1..=count_max).contains(&array.len()) {
+            self.fault(name, format!("expected 1 to {count_max} objects"));
+            return Vec::new();
+        }
+        let mut objects = Vec::with_capacity(array.len());
+        for (at, value) in array.into_iter().enumerate() {
+            let within = format!("{}{name}[{at}].", self.within);
+            match value {
+                Value::Object(left) => objects.push(Self { left, wrong: Vec::new(), within, key: None }),
+                _ => self.fault(&format!("{name}[{at}]"), "expected an object"),
+            }
+        }
+        objects
+    }
+
+    /// Whatever is there, if anything is.
+    pub(crate) fn maybe(&mut self, name: &str) -> Option<Value> {
+        self.left.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A UUID, if it is there.
+    pub(crate) fn maybe_id(&mut self, name: &str) -> Option<Uuid> {
+        let value = self.maybe(name)?;
+        let id = value.as_str().and_then(uuid);
+        if id.is_none() {
+            self.fault(name, "expected a UUID");
+        }
+        id
     }
 
     /// Takes over what was wrong, or is left over, in an object inside.

@@ -3,13 +3,12 @@
 //! Promise: a wrong password and an unknown address take the same work and, at least, the same time ([`WRONG_TIME`]), and hear the same
 //! words; tries are counted against the address they come from and against the account, each [`TRIES`].
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use emberd_identity::{User, password};
 use emberd_store::people::Profile;
@@ -20,6 +19,8 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Parameters};
+use crate::contract::{Body, Contract, Given};
+use crate::gate::From;
 use crate::limits::{Limits, Rate, Whose};
 use crate::refusal::Refusal;
 use crate::sessions::{Sessions, Shown, Stranger};
@@ -64,9 +65,15 @@ struct Performance {
     cache_hits: u64,
 }
 
+pub(crate) const LOGIN: Contract =
+    Contract::new("A bridge token for an address and its password, or for a session token")
+        .body(Body::Json("Credentials"))
+        .answers(&[(200, Given::Json("Login"))])
+        .refuses(&[400, 401, 409, 429, 503, 504]);
+
 pub(crate) async fn login(
     State(shared): State<Arc<Shared>>,
-    peer: Option<axum::Extension<ConnectInfo<SocketAddr>>>,
+    from: Option<axum::Extension<From>>,
     headers: HeaderMap,
     asked: Parameters,
     mut fields: Fields,
@@ -83,7 +90,7 @@ pub(crate) async fn login(
     let mut performance = Performance::default();
     let outcome = match (email, password, token) {
         (Some(email), Some(password), None) => {
-            let from = peer.map(|peer| Whose::stranger(peer.0.0.ip()));
+            let from = from.map(|from| Whose::stranger(from.0.0));
             by_password(&shared, sessions, from, &email, password, &mut performance).await
         }
         (None, None, token) => {
@@ -164,6 +171,9 @@ async fn kept(shared: &Shared, email: &str) -> Result<(Option<Profile>, Option<S
     let hash = shared.store.password(profile.id).await?;
     Ok((Some(profile), hash))
 }
+
+pub(crate) const LOGOUT: Contract =
+    Contract::new("Ends the token that the request shows, everywhere").answers(&[(204, Given::Nothing)]);
 
 /// Ends the token that the request shows, everywhere.
 pub(crate) async fn logout(

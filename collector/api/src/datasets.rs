@@ -5,23 +5,27 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Type};
 use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset, Viewer};
 use emberd_store::library::{Page, TraceFilter};
+use emberd_store::once::{Done, Once};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Shared;
-use crate::ask::{Fields, Id, Parameters};
+use crate::ask::{Fields, Id, Key, Parameters};
+use crate::contract::{Body, Contract, Form, Given, Parameter};
 use crate::refusal::{Detail, Refusal};
 
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
+/// The formats of files, as their content-types.
+const FILES: [&str; 4] = ["application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet"];
 /// What is told of what is wrong with a dataset's rows.
 const FAULTS_MAX: usize = 100;
 /// Examples in an answer's page.
@@ -37,20 +41,30 @@ pub(crate) struct Told {
     examples: i64,
 }
 
+pub(crate) const LIST: Contract =
+    Contract::list("Datasets that are public or the caller's, newest first", &[(200, Given::Json("Datasets"))]);
+
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Told>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     asked.finish()?;
-    let Page { data, next_cursor } = shared.store.datasets(viewer, cursor.as_deref(), limit).await?;
+    let place = listing.open(&shared).await?;
+    let Page { data, next_cursor } = place.page(shared.store.datasets(viewer, place.after(), place.limit).await?);
     let mut told = Vec::with_capacity(data.len());
     for row in data {
         told.push(counted(&shared, viewer, row).await?);
     }
     Ok(Json(Page { data: told, next_cursor }))
 }
+
+pub(crate) const CREATE: Contract = Contract::new("Makes a dataset of its examples, up to 64 MiB")
+    .body(Body::Json("NewDataset"))
+    .answers(&[(201, Given::Json("Dataset"))])
+    .refuses(&[409])
+    .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -64,17 +78,31 @@ pub(crate) async fn create(
     let kind = fields.word("type", &types());
     let is_public = fields.flag("isPublic").unwrap_or(false);
     let rows = fields.array("data");
+    let once = fields.key().map(|key| key.of(viewer.user, "create_dataset"));
     fields.finish()?;
     let kind = kind.ok_or_else(|| Refusal::invalid("type", "is missing"))?;
     let examples = datasets::validate(kind, &rows, FAULTS_MAX).map_err(faults)?;
-    make(&shared, viewer, New { name, description, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind, is_public, examples, once }).await
 }
+
+pub(crate) const UPLOAD: Contract =
+    Contract::new("Makes a dataset of a file, up to 64 MiB, whose format its content-type names")
+        .query(&[
+            Parameter::new("name", Form::Text).required(),
+            Parameter::new("type", Form::Word(&["qa_pairs", "completions", "classifications", "custom"])),
+            Parameter::new("isPublic", Form::Word(&["true", "false"])),
+        ])
+        .body(Body::File(&FILES))
+        .answers(&[(201, Given::Json("Dataset"))])
+        .refuses(&[409])
+        .once();
 
 /// A file in the body: its format is its content-type.
 pub(crate) async fn upload(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -84,6 +112,9 @@ pub(crate) async fn upload(
     asked.finish()?;
     let name = name.ok_or_else(|| Refusal::invalid("name", "expected 1 to 255 characters"))?;
     let format = format_of(&headers, header::CONTENT_TYPE.as_str()).ok_or(Refusal::Format)?;
+    let query = uri.query().unwrap_or_default();
+    let key = Key::read(&headers, &[query.as_bytes(), media_type(format).as_bytes(), &body]);
+    let once = key.map_err(|wrong| Refusal::Invalid(vec![wrong]))?.map(|key| key.of(viewer.user, "upload_dataset"));
     let import = Import::new(kind, format);
     let Ok(place) = shared.reading.clone().acquire_owned().await else {
         return Err(Refusal::Unavailable("files are not read any more"));
@@ -105,8 +136,14 @@ pub(crate) async fn upload(
         Ok(Err(error)) => return Err(Refusal::invalid("", error.to_string())),
         Err(_) => return Err(Refusal::invalid("", "the file cannot be read")),
     };
-    make(&shared, viewer, New { name, description: None, kind, is_public, examples }).await
+    make(&shared, viewer, New { name, description: None, kind, is_public, examples, once }).await
 }
+
+pub(crate) const FROM_TRACES: Contract = Contract::new("Makes a dataset of a prompt's latest traces")
+    .body(Body::Json("DatasetOfTraces"))
+    .answers(&[(201, Given::Json("Dataset"))])
+    .refuses(&[409])
+    .once();
 
 /// Of a prompt's latest traces: `{name, description?, isPublic?, traces: {promptId, limit?}}`.
 pub(crate) async fn from_traces(
@@ -123,6 +160,7 @@ pub(crate) async fn from_traces(
     let prompt = traces.id("promptId");
     let limit = traces.number("limit", 1, 10_000).unwrap_or(100);
     fields.join(traces);
+    let once = fields.key().map(|key| key.of(viewer.user, "dataset_from_traces"));
     fields.finish()?;
     let filter = TraceFilter { prompt_id: prompt, ..TraceFilter::default() };
     let mut examples: Vec<Example> = Vec::new();
@@ -143,7 +181,7 @@ pub(crate) async fn from_traces(
             break;
         }
     }
-    make(&shared, viewer, New { name, description, kind: Type::Custom, is_public, examples }).await
+    make(&shared, viewer, New { name, description, kind: Type::Custom, is_public, examples, once }).await
 }
 
 struct New {
@@ -152,6 +190,7 @@ struct New {
     kind: Type,
     is_public: bool,
     examples: Vec<Example>,
+    once: Option<Once>,
 }
 
 async fn make(shared: &Shared, viewer: Viewer, new: New) -> Result<(StatusCode, Json<Told>), Refusal> {
@@ -167,8 +206,11 @@ async fn make(shared: &Shared, viewer: Viewer, new: New) -> Result<(StatusCode, 
         is_public: new.is_public,
         created_by: viewer.user,
     };
-    let made = shared.store.create_dataset(row, shared.clock.now()).await?;
-    let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
+    let id = match shared.store.create_dataset_once(row, new.once, shared.clock.now()).await? {
+        Done::Now(Some(id)) | Done::Before(id) => id,
+        Done::Now(None) => return Err(Refusal::Conflict("the caller has no profile")),
+        Done::OtherBody => return Err(Refusal::OtherBody),
+    };
     Ok((StatusCode::CREATED, Json(told(shared, viewer, id).await?)))
 }
 
@@ -201,6 +243,9 @@ async fn counted(shared: &Shared, viewer: Viewer, row: Dataset) -> Result<Told, 
     Ok(Told { row, examples })
 }
 
+pub(crate) const GET: Contract =
+    Contract::new("A dataset, without its examples").answers(&[(200, Given::Json("Dataset"))]);
+
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -211,6 +256,9 @@ pub(crate) async fn get(
     Ok(Json(told(&shared, viewer, id).await?))
 }
 
+pub(crate) const EXAMPLES: Contract =
+    Contract::list("A dataset's examples, in their order", &[(200, Given::Json("Examples"))]);
+
 /// Its examples as they stand there, by pages.
 pub(crate) async fn examples(
     State(shared): State<Arc<Shared>>,
@@ -218,14 +266,18 @@ pub(crate) async fn examples(
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Value>>, Refusal> {
-    let limit = asked.limit();
-    let from: i64 = asked.parsed("cursor", "a cursor of this list").unwrap_or(0);
+    let listing = asked.listing();
     asked.finish()?;
+    let place = listing.open(&shared).await?;
+    let (limit, from) = (place.limit, place.after().and_then(|after| after.parse().ok()).unwrap_or(0));
     shared.store.dataset(viewer, id).await?.ok_or(Refusal::Missing("dataset"))?;
     let found = shared.store.examples(viewer, id, from, limit).await?;
     let next_cursor = (found.len() as u32 == limit).then(|| (from + i64::from(limit)).to_string());
-    Ok(Json(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor }))
+    Ok(Json(place.page(Page { data: found.into_iter().map(|example| example.body).collect(), next_cursor })))
 }
+
+pub(crate) const EXPORT: Contract =
+    Contract::new("A whole dataset, in the format that `accept` names").answers(&[(200, Given::File(&FILES))]);
 
 /// All of it, in the format that `accept` names.
 pub(crate) async fn export(
@@ -254,6 +306,10 @@ pub(crate) async fn export(
     Ok(([(header::CONTENT_TYPE, media_type(format))], out).into_response())
 }
 
+pub(crate) const CHANGE: Contract = Contract::new("Another name, description, visibility, or other examples")
+    .body(Body::Json("DatasetChange"))
+    .answers(&[(200, Given::Json("Dataset"))]);
+
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -279,6 +335,9 @@ pub(crate) async fn change(
     }
     Ok(Json(told(&shared, viewer, id).await?))
 }
+
+pub(crate) const DELETE: Contract =
+    Contract::new("Deletes a dataset that no evaluation ran on").answers(&[(204, Given::Nothing)]).refuses(&[409]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,

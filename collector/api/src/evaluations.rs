@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use emberd_evaluators_jobs::{CheckError, CreateError, Fault, Quote, Share};
 use emberd_store::jobs::{Evaluation, EvaluationFilter, Money, ResultFilter, StoredResult, Viewer};
 use emberd_store::library::Page;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, CURSOR, Contract, Form, Given, LIMIT, Parameter};
 use crate::refusal::{Detail, Refusal};
 
 const STATUSES: [(&str, &str); 5] = [
@@ -28,9 +29,6 @@ const STATUSES: [(&str, &str); 5] = [
 ];
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
-/// A key that makes a creation happen once.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const KEY_BYTES_MAX: usize = 200;
 
 /// A row with how far it is and what it costs.
 #[derive(Serialize)]
@@ -55,20 +53,37 @@ pub(crate) fn dollars(money: Money) -> f64 {
     money.0 as f64 / 1e9
 }
 
+const STATUS_WORDS: Form = Form::Word(&["pending", "running", "completed", "failed", "cancelled"]);
+
+pub(crate) const LIST: Contract = Contract::new("Evaluations, newest first")
+    .query(&[
+        LIMIT,
+        CURSOR,
+        Parameter::new("promptId", Form::Uuid),
+        Parameter::new("status", STATUS_WORDS),
+        Parameter::new("createdBy", Form::Uuid),
+    ])
+    .answers(&[(200, Given::Json("Evaluations"))]);
+
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let filter = EvaluationFilter {
         prompt: asked.parsed("promptId", "a UUID"),
         status: asked.word("status", &STATUSES).map(str::to_owned),
         creator: asked.parsed("createdBy", "a UUID"),
     };
     asked.finish()?;
-    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
+    let place = listing.open(&shared).await?;
+    Ok(Json(place.page(shared.store.seen_by(viewer).evaluations(&filter, place.after(), place.limit).await?)))
 }
+
+pub(crate) const OF_PROMPT: Contract = Contract::new("A prompt's evaluations, newest first")
+    .query(&[LIMIT, CURSOR, Parameter::new("status", STATUS_WORDS)])
+    .answers(&[(200, Given::Json("Evaluations"))]);
 
 /// Those of a prompt: `GET /api/prompts/{id}/evaluations`.
 pub(crate) async fn of_prompt(
@@ -77,34 +92,45 @@ pub(crate) async fn of_prompt(
     Id(prompt): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Evaluation>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let status = asked.word("status", &STATUSES).map(str::to_owned);
     asked.finish()?;
+    let place = listing.open(&shared).await?;
     shared.store.seen_by(viewer).prompt(prompt).await?.ok_or(Refusal::Missing("prompt"))?;
     let filter = EvaluationFilter { prompt: Some(prompt), status, creator: None };
-    Ok(Json(shared.store.seen_by(viewer).evaluations(&filter, cursor.as_deref(), limit).await?))
+    Ok(Json(place.page(shared.store.seen_by(viewer).evaluations(&filter, place.after(), place.limit).await?)))
 }
+
+pub(crate) const CREATE: Contract =
+    Contract::new("Makes an evaluation, which begins by itself; 200 where its key made it before")
+        .body(Body::Json("NewEvaluation"))
+        .answers(&[(201, Given::Json("EvaluationTold")), (200, Given::Json("EvaluationTold"))])
+        .refuses(&[409])
+        .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     asked: Parameters,
-    headers: HeaderMap,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
     asked.finish()?;
-    let key = idempotency_key(&headers)?;
-    let created = shared.evaluations.create(&fields.whole(), key, viewer).await?;
+    let key = fields.key();
+    let text = key.as_ref().map(|key| key.text().to_owned());
+    let created = shared.evaluations.create(&fields.checked()?, text, viewer).await?;
+    if let Some(key) = key {
+        let once = key.of(viewer.user, "create_evaluation");
+        if !shared.store.same_body(once, created.id, created.is_new, shared.clock.now()).await? {
+            return Err(Refusal::OtherBody);
+        }
+    }
     let status = if created.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(told(&shared, created.id).await?)))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| Refusal::invalid("Idempotency-Key", format!("expected 1 to {KEY_BYTES_MAX} bytes of ASCII")))
-}
+pub(crate) const QUOTE: Contract = Contract::new("What an evaluation would take; nothing is made")
+    .body(Body::Json("NewEvaluation"))
+    .answers(&[(200, Given::Json("Quote"))]);
 
 /// What a request would take; nothing is made.
 pub(crate) async fn quote(
@@ -126,6 +152,9 @@ pub(crate) async fn quote(
     })))
 }
 
+pub(crate) const GET: Contract =
+    Contract::new("An evaluation, how far it is and what it costs").answers(&[(200, Given::Json("EvaluationTold"))]);
+
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
     Id(id): Id,
@@ -146,6 +175,11 @@ async fn told(shared: &Shared, id: Uuid) -> Result<Told, Refusal> {
     let progress = shared.evaluations.progress(id).await?;
     Ok(Told { row, progress, cost })
 }
+
+pub(crate) const CHANGE: Contract = Contract::new("Another name or description; `status: \"cancelled\"` cancels")
+    .body(Body::Json("EvaluationChange"))
+    .answers(&[(200, Given::Json("EvaluationTold"))])
+    .refuses(&[409]);
 
 /// Another name or description; `status: "cancelled"` cancels.
 pub(crate) async fn change(
@@ -172,6 +206,9 @@ pub(crate) async fn change(
     Ok(Json(told(&shared, id).await?))
 }
 
+pub(crate) const CANCEL: Contract =
+    Contract::new("Ends an evaluation before its end").answers(&[(200, Given::Json("EvaluationTold"))]).refuses(&[409]);
+
 pub(crate) async fn cancel(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
@@ -191,6 +228,10 @@ async fn cancel_own(shared: &Shared, viewer: Viewer, id: Uuid) -> Result<(), Ref
     Err(Refusal::Conflict("it is over already"))
 }
 
+pub(crate) const RETRY: Contract = Contract::new("Tries again what failed, or what failed of these classes")
+    .body(Body::Json("Retry"))
+    .answers(&[(200, Given::Json("EvaluationTold"))]);
+
 /// Tries again what failed; with `{"classes": [..]}` only errors of these classes.
 pub(crate) async fn retry(
     State(shared): State<Arc<Shared>>,
@@ -206,6 +247,9 @@ pub(crate) async fn retry(
     shared.evaluations.retry(id, &classes).await?;
     Ok(Json(told(&shared, id).await?))
 }
+
+pub(crate) const DELETE: Contract =
+    Contract::new("Deletes an evaluation and its results").answers(&[(204, Given::Nothing)]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
@@ -231,17 +275,27 @@ async fn missing_or_forbidden(shared: &Shared, id: Uuid) -> Result<Refusal, Refu
     Ok(if row.is_some() { Refusal::Forbidden } else { Refusal::Missing("evaluation") })
 }
 
+pub(crate) const RESULTS: Contract = Contract::new("What came out, a score each")
+    .query(&[
+        LIMIT,
+        CURSOR,
+        Parameter::new("evaluator", Form::Text),
+        Parameter::new("errors", Form::Word(&["true", "false"])),
+    ])
+    .answers(&[(200, Given::Json("Results"))]);
+
 pub(crate) async fn results(
     State(shared): State<Arc<Shared>>,
     Id(id): Id,
     mut asked: Parameters,
 ) -> Result<Json<Page<Value>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     let only_errors = asked.word("errors", &[("true", true), ("false", false)]).unwrap_or(false);
     let filter = ResultFilter { step: None, name: asked.text("evaluator"), only_errors };
     asked.finish()?;
     shared.store.evaluation(id).await?.ok_or(Refusal::Missing("evaluation"))?;
-    let page = shared.store.results(id, &filter, cursor.as_deref(), limit).await?;
+    let place = listing.open(&shared).await?;
+    let page = place.page(shared.store.results(id, &filter, place.after(), place.limit).await?);
     Ok(Json(Page { data: page.data.into_iter().map(result).collect(), next_cursor: page.next_cursor }))
 }
 
@@ -270,6 +324,10 @@ fn result(stored: StoredResult) -> Value {
     put("cached", scored.cached.into());
     Value::Object(told)
 }
+
+pub(crate) const EVALUATORS: Contract =
+    Contract::new("The evaluators there are: built in, shipped, and those of plugins that are ready")
+        .answers(&[(200, Given::Json("Evaluators"))]);
 
 /// Built in, shipped, and those of plugins that are ready.
 pub(crate) async fn evaluators(State(shared): State<Arc<Shared>>, asked: Parameters) -> Result<Json<Value>, Refusal> {

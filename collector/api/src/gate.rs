@@ -18,6 +18,7 @@ use emberd_identity::Caller;
 use tokio::time::Instant;
 
 use crate::flags::{Flags, Part};
+use crate::hops::{self, Network};
 use crate::limits::{Limits, Rate, Whose};
 use crate::meter::NO_ROUTE;
 use crate::permission::{self, Asked, may, viewer};
@@ -60,6 +61,7 @@ pub(crate) struct Gate {
     strangers: Limits,
     pub(crate) flags: Flags,
     origins: Vec<String>,
+    trusted: Vec<Network>,
     /// Bound to loopback: a name that leads there from a browser must be a loopback name, or some other site's page has made
     /// its own name lead here (DNS rebinding) and would count as the same origin.
     loopback: bool,
@@ -69,13 +71,17 @@ pub(crate) struct Gate {
 #[derive(Clone)]
 struct Unsure(Arc<Refusal>);
 
+/// From where a request comes: [`hops`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From(pub(crate) IpAddr);
+
 /// Which route answered.
 #[derive(Clone, Copy)]
 struct Operation(&'static str);
 
 impl Gate {
     pub(crate) fn new(config: Config, address: SocketAddr) -> Self {
-        let Config { callers, cors: origins, rate, flags, .. } = config;
+        let Config { callers, cors: origins, rate, flags, trusted, .. } = config;
         let (sessions, users) = match callers {
             Callers::LocalAdministrator => (None, None),
             Callers::Tokens(identity) => (Some(Sessions::new(*identity)), Some(Limits::new(rate))),
@@ -86,6 +92,7 @@ impl Gate {
             strangers: Limits::new(STRANGERS),
             flags,
             origins,
+            trusted,
             loopback: address.ip().is_loopback(),
         }
     }
@@ -166,7 +173,8 @@ fn is_loopback(host: &Authority) -> bool {
 pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let gate = &shared.gate;
-    let from = peer(&request);
+    let from = hops::origin(peer(&request), request.headers(), &gate.trusted);
+    request.extensions_mut().insert(From(from));
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(256).collect();
 
@@ -200,7 +208,7 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Reques
     if operation == NO_ROUTE {
         shared.meter.answered(NO_ROUTE, status, took);
     }
-    access_log(&format!("{method} {path}"), operation, status, &caller, took);
+    access_log(&format!("{method} {path}"), operation, status, &caller, from, took);
     if !UNLOGGED.contains(&operation) {
         shared.usage.note(Call::new(&caller, method, path, status, took, shared.clock.now()));
     }
@@ -211,6 +219,10 @@ pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Reques
 fn peer(request: &Request) -> IpAddr {
     let info = request.extensions().get::<ConnectInfo<SocketAddr>>();
     info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())
+}
+
+pub(crate) fn from(request: &Request) -> IpAddr {
+    request.extensions().get::<From>().map_or_else(|| peer(request), |from| from.0)
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -237,15 +249,15 @@ fn dress(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-fn access_log(line: &str, operation: &str, status: StatusCode, caller: &Caller, took: Duration) {
+fn access_log(line: &str, operation: &str, status: StatusCode, caller: &Caller, from: IpAddr, took: Duration) {
     let (status, caller, ms) = (status.as_u16(), permission::name(caller), took.as_millis());
     if status >= 500 {
-        tracing::warn!(operation, status, caller, ms, "failed: {line}");
+        tracing::warn!(operation, status, caller, %from, ms, "failed: {line}");
     } else if status >= 400 || !line.starts_with("GET ") {
-        tracing::info!(operation, status, caller, ms, "answered: {line}");
+        tracing::info!(operation, status, caller, %from, ms, "answered: {line}");
     } else {
         // Dashboards and scrapers ask every few seconds.
-        tracing::debug!(operation, status, caller, ms, "answered: {line}");
+        tracing::debug!(operation, status, caller, %from, ms, "answered: {line}");
     }
 }
 
@@ -265,7 +277,7 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let began = Instant::now();
     let active = shared.meter.begin(operation);
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
-    let paced = if permission.is_some() { shared.gate.pace(&caller, peer(&request)) } else { Ok(()) };
+    let paced = if permission.is_some() { shared.gate.pace(&caller, from(&request)) } else { Ok(()) };
     let is_out = caller.is_known() && part.is_some_and(|part| !shared.gate.flags.let_in(part, &caller));
     let unsure = request.extensions().get::<Unsure>().map(|unsure| unsure.0.told());
     let mut response = match (may(&caller, permission), caller.is_known(), paced) {

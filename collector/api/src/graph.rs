@@ -12,8 +12,13 @@ use serde_json::Value;
 
 use crate::Shared;
 use crate::ask::{Fields, Parameters};
+use crate::contract::{Body, Contract, Given};
 use crate::flags::Part;
 use crate::refusal::Refusal;
+
+pub(crate) const ASK: Contract = Contract::new("A question of the subgraph; 400 where it could not be asked at all")
+    .body(Body::Json("GraphQuestion"))
+    .answers(&[(200, Given::Json("GraphAnswer")), (400, Given::Json("GraphRefusal"))]);
 
 /// 200 where the question could be asked, whatever became of its fields; 400 where it could not.
 pub(crate) async fn ask(

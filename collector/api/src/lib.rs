@@ -8,16 +8,23 @@
 //!
 //! - [`server`] holds the connections ([`timely`]: for as long as they are read); [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`live`]: Socket.IO; [`meter`]: how long answers took; [`usage`]: who asked what, for the table; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
+//! - [`contract`]: what each route promises, and the OpenAPI document; [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`live`]: Socket.IO; [`meter`]: how long answers took; [`usage`]: who asked what, for the table;
+//!   [`analytics`]: the application's events, sessions and days; [`batches`]: how both are written;
+//! - [`cursors`]: what lists go on with; [`hops`]: from where a request comes; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
 
+mod analytics;
 mod ask;
 mod auth;
+mod batches;
+mod contract;
+mod cursors;
 mod datasets;
 mod evaluations;
 mod flags;
 mod gate;
 mod graph;
+mod hops;
 mod limits;
 mod live;
 mod meter;
@@ -40,13 +47,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use emberd_evaluators_jobs::Handle;
 use emberd_model::Clock;
 use emberd_store::Store;
 
 pub use flags::{Flag, Flags, Part};
+pub use hops::Network;
 pub use limits::Rate;
 pub use routes::Route;
 pub use server::Api;
@@ -67,6 +75,8 @@ pub struct Config {
     pub phoenix: Option<proxy::Config>,
     /// Origins of other sites' pages that may call it from a browser, as `https://app.example`.
     pub cors: Vec<String>,
+    /// Proxies that say truly where a request comes from.
+    pub trusted: Vec<Network>,
     /// Where files that callers send are read.
     pub reader: emberd_evaluators_datasets::Reader,
     /// Whether the log has a summary every five minutes.
@@ -119,8 +129,13 @@ struct Shared {
     reading: Arc<tokio::sync::Semaphore>,
     logins: auth::Logins,
     usage: usage::Usage,
+    events: analytics::Events,
+    /// What cursors are signed with, once it was read.
+    cursor_key: tokio::sync::OnceCell<ring::hmac::Key>,
     proxy: Option<Arc<proxy::Proxy>>,
     graph: emberd_graph::Graph,
     live: live::Live,
     summary: bool,
+    /// What `GET /openapi.json` answers; set once the routes are known.
+    document: OnceLock<bytes::Bytes>,
 }

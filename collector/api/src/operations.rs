@@ -12,16 +12,23 @@ use emberd_store::{Moment, Store};
 use serde_json::{Value, json};
 
 use crate::ask::Parameters;
+use crate::contract::{Contract, Given, LIMIT};
 use crate::refusal::Refusal;
 use crate::{Readiness, Shared};
 
 /// The status is asked for most when the database does not answer, so it does not wait for it.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(2);
 
+pub(crate) const HEALTHZ: Contract =
+    Contract::new("The process answers; nothing more").answers(&[(200, Given::Json("Health"))]);
+
 /// The process answers; nothing more.
 pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({ "healthy": true }))
 }
+
+pub(crate) const READYZ: Contract = Contract::new("Whether spans are taken in and worked off")
+    .answers(&[(200, Given::Json("Readiness")), (503, Given::Json("Readiness"))]);
 
 pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let Readiness { reasons, plugins } = shared.view.ready();
@@ -33,14 +40,33 @@ pub(crate) async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoRespon
     }
 }
 
+pub(crate) const OPENAPI: Contract = Contract::new("This document").answers(&[(200, Given::Json("OpenApi"))]);
+
+/// To whoever has a token: without one nothing but health answers. The document itself is no secret (`emberd openapi` prints it).
+pub(crate) async fn openapi(
+    State(shared): State<Arc<Shared>>,
+    parameters: Parameters,
+) -> Result<impl IntoResponse, Refusal> {
+    parameters.finish()?;
+    let document = shared.document.get().ok_or(Refusal::Broken("the document is not made yet"))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], document.clone()))
+}
+
+pub(crate) const METRICS: Contract = Contract::new("Everything that is counted, in Prometheus' text format")
+    .answers(&[(200, Given::File(&["text/plain"]))]);
+
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let mut text = String::with_capacity(16 << 10);
     shared.meter.write(&mut text);
     shared.usage.write(&mut text);
     shared.live.write(&mut text);
+    shared.events.write(&mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
+
+pub(crate) const STATUS: Contract =
+    Contract::new("How emberd is: log, consumers, database, plugins").answers(&[(200, Given::Json("Status"))]);
 
 pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
@@ -56,6 +82,9 @@ pub(crate) async fn status(State(shared): State<Arc<Shared>>, parameters: Parame
     }
     Ok(Json(status))
 }
+
+pub(crate) const LEDGER: Contract =
+    Contract::new("What became of every span, by hour and project").answers(&[(200, Given::Json("Ledger"))]);
 
 pub(crate) async fn ledger(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
@@ -96,6 +125,9 @@ fn millis(duration: Duration) -> Value {
     json!(duration.as_micros() as f64 / 1_000.0)
 }
 
+pub(crate) const HEALTH: Contract =
+    Contract::new("What the application's monitor shows").answers(&[(200, Given::Json("PhoenixHealth"))]);
+
 /// `GET /api/phoenix/health`: what the application's monitor shows.
 pub(crate) async fn health(State(shared): State<Arc<Shared>>, parameters: Parameters) -> Result<Json<Value>, Refusal> {
     parameters.finish()?;
@@ -121,6 +153,10 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>, parameters: Parame
         "timestamp": Moment::from(shared.clock.now()),
     })))
 }
+
+pub(crate) const STATS: Contract = Contract::new("Quick numbers for a home page, with the prompts used last")
+    .query(&[LIMIT])
+    .answers(&[(200, Given::Json("Stats"))]);
 
 /// `GET /api/phoenix/stats`: quick numbers for a home page.
 pub(crate) async fn stats(

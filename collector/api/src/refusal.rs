@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     Method,
     /// 409: it cannot be done here.
     Conflict(&'static str),
+    /// 422: the idempotency key came before with another body.
+    OtherBody,
     /// 413: the body is larger than this many bytes.
     TooLarge(usize),
     /// 415: the body must be JSON, and say so.
@@ -75,6 +77,7 @@ impl Refusal {
             Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::OtherBody => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType | Self::Format => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
@@ -97,6 +100,7 @@ impl Refusal {
             Self::Missing(what) => format!("no such {what}"),
             Self::Method => "no such method here".into(),
             Self::Conflict(why) | Self::Broken(why) | Self::BadGateway(why) | Self::Unavailable(why) => (*why).into(),
+            Self::OtherBody => "the idempotency key came before with another body".into(),
             Self::TooLarge(bytes) => format!("larger than {bytes} bytes"),
             Self::MediaType => "content-type must be application/json".into(),
             Self::Format => "content-type must be application/json, application/x-ndjson, text/csv or application/vnd.apache.parquet".into(),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, Contract, Given};
 use crate::evaluations::{dollars, invalid};
 use crate::refusal::Refusal;
 
@@ -35,11 +36,19 @@ fn told(rule: &Rule) -> Value {
     })
 }
 
+pub(crate) const LIST: Contract =
+    Contract::new("Rules on live traffic, by name").answers(&[(200, Given::Json("Rules"))]);
+
 pub(crate) async fn list(State(shared): State<Arc<Shared>>, asked: Parameters) -> Result<Json<Value>, Refusal> {
     asked.finish()?;
     let rules = shared.evaluations.rules().await?;
     Ok(Json(json!({ "data": rules.iter().map(told).collect::<Vec<_>>(), "next_cursor": null })))
 }
+
+pub(crate) const PUT: Contract = Contract::new("Makes a rule, or gives the one of its name other contents")
+    .body(Body::Json("NewRule"))
+    .answers(&[(201, Given::Json("Rule"))])
+    .refuses(&[409]);
 
 /// Makes a rule, or gives the one of its name other contents.
 pub(crate) async fn put(
@@ -52,6 +61,9 @@ pub(crate) async fn put(
     let rule = shared.evaluations.put_rule(&fields.whole(), viewer).await?;
     Ok((StatusCode::CREATED, Json(told(&rule))))
 }
+
+pub(crate) const CHANGE: Contract =
+    Contract::new("Switches a rule on or off").body(Body::Json("RuleChange")).answers(&[(200, Given::Json("Rule"))]);
 
 /// Switches a rule on or off.
 pub(crate) async fn change(
@@ -71,6 +83,8 @@ pub(crate) async fn change(
     rules.iter().find(|rule| rule.id == id).map(|rule| Json(told(rule))).ok_or(Refusal::Missing("rule"))
 }
 
+pub(crate) const DELETE: Contract = Contract::new("Deletes a rule").answers(&[(204, Given::Nothing)]);
+
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,
     Id(id): Id,
@@ -82,6 +96,9 @@ pub(crate) async fn delete(
         false => Err(Refusal::Missing("rule")),
     }
 }
+
+pub(crate) const WHY: Contract =
+    Contract::new("What each rule decided of a trace, and what it found").answers(&[(200, Given::Json("Decisions"))]);
 
 /// What each rule decided of a trace, and what it found.
 pub(crate) async fn why(

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
+use crate::analytics::Events;
 use crate::auth::Logins;
 use crate::gate::Gate;
 use crate::live::Live;
@@ -33,7 +34,7 @@ use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::timely::Timely;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, live, routes, summary};
+use crate::{Callers, Config, Shared, View, analytics, contract, live, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -88,12 +89,17 @@ impl Api {
             gate: Gate::new(config, address),
             logins: Logins::new(),
             usage: Usage::new(),
+            events: Events::new(),
+            cursor_key: tokio::sync::OnceCell::new(),
             proxy,
             live: Live::new(),
+            document: OnceLock::new(),
         };
         let shared = Arc::new(shared);
         Live::open(&shared);
         let (router, routes) = routes::router(Arc::clone(&shared));
+        let document = contract::document(&routes);
+        shared.document.get_or_init(|| document.to_string().into());
         Ok(Self { listener, address, router, routes, shared })
     }
 
@@ -107,6 +113,12 @@ impl Api {
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// What `GET /openapi.json` answers.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        contract::document(&self.routes)
     }
 
     /// Answers until `stop`, and lets those inside finish. Dropped before that, it cuts all connections.
@@ -171,7 +183,13 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
             summary::run(&shared, &stop).await;
         }
     };
-    tokio::join!(sessions, sockets, summary, shared.usage.run(&shared.store, &drained));
+    tokio::join!(
+        sessions,
+        sockets,
+        summary,
+        shared.usage.run(&shared.store, &drained),
+        analytics::run(&shared, &stop, &drained)
+    );
 }
 
 async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {

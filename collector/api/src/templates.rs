@@ -9,25 +9,39 @@ use axum::http::StatusCode;
 use emberd_evaluators_kit::judge;
 use emberd_store::jobs::{NewTemplate, Template, Viewer};
 use emberd_store::library::Page;
+use emberd_store::once::Done;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
+use crate::contract::{Body, Contract, Given};
 use crate::refusal::Refusal;
 
 const NAME_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
+
+pub(crate) const LIST: Contract = Contract::list(
+    "Judges' templates that are public or the caller's, newest first",
+    &[(200, Given::Json("Templates"))],
+);
 
 pub(crate) async fn list(
     State(shared): State<Arc<Shared>>,
     Extension(viewer): Extension<Viewer>,
     mut asked: Parameters,
 ) -> Result<Json<Page<Template>>, Refusal> {
-    let (limit, cursor) = (asked.limit(), asked.text("cursor"));
+    let listing = asked.listing();
     asked.finish()?;
-    Ok(Json(shared.store.templates(viewer, cursor.as_deref(), limit).await?))
+    let place = listing.open(&shared).await?;
+    Ok(Json(place.page(shared.store.templates(viewer, place.after(), place.limit).await?)))
 }
+
+pub(crate) const CREATE: Contract = Contract::new("Makes a template, if a judge can be built of it")
+    .body(Body::Json("NewTemplate"))
+    .answers(&[(201, Given::Json("Template"))])
+    .refuses(&[409])
+    .once();
 
 pub(crate) async fn create(
     State(shared): State<Arc<Shared>>,
@@ -40,13 +54,19 @@ pub(crate) async fn create(
     let description = fields.maybe_text("description", DESCRIPTION_CHARS_MAX);
     let is_public = fields.flag("isPublic").unwrap_or(false);
     let config = fields.object("config").whole();
+    let once = fields.key().map(|key| key.of(viewer.user, "create_template"));
     fields.finish()?;
     check(&name, &config)?;
     let new = NewTemplate { name, description, config, is_public };
-    let made = shared.store.create_template(viewer.user, new, shared.clock.now()).await?;
-    let id = made.ok_or(Refusal::Conflict("the caller has no profile"))?;
+    let id = match shared.store.create_template_once(viewer.user, new, once, shared.clock.now()).await? {
+        Done::Now(Some(id)) | Done::Before(id) => id,
+        Done::Now(None) => return Err(Refusal::Conflict("the caller has no profile")),
+        Done::OtherBody => return Err(Refusal::OtherBody),
+    };
     Ok((StatusCode::CREATED, Json(found(&shared, viewer, id).await?)))
 }
+
+pub(crate) const GET: Contract = Contract::new("A template").answers(&[(200, Given::Json("Template"))]);
 
 pub(crate) async fn get(
     State(shared): State<Arc<Shared>>,
@@ -57,6 +77,10 @@ pub(crate) async fn get(
     asked.finish()?;
     Ok(Json(found(&shared, viewer, id).await?))
 }
+
+pub(crate) const CHANGE: Contract = Contract::new("Another name, description, visibility or contents")
+    .body(Body::Json("TemplateChange"))
+    .answers(&[(200, Given::Json("Template"))]);
 
 pub(crate) async fn change(
     State(shared): State<Arc<Shared>>,
@@ -79,6 +103,8 @@ pub(crate) async fn change(
     }
     Ok(Json(found(&shared, viewer, id).await?))
 }
+
+pub(crate) const DELETE: Contract = Contract::new("Deletes a template").answers(&[(204, Given::Nothing)]);
 
 pub(crate) async fn delete(
     State(shared): State<Arc<Shared>>,

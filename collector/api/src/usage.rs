@@ -1,9 +1,10 @@
-//! `api_usage_logs`: every call of the API, who, what, with which answer and how long, written in batches.
+//! `api_usage_logs`: every call of the API, who, what, with which answer and how long; and from it, users' sessions. Written in batches.
 //!
 //! Promise: noting a call never waits and never fails it; what is noted faster than it can be written is counted and dropped, beyond
-//! [`QUEUE`] calls. What is noted before the end is written at the end, if the database is there.
+//! [`QUEUE`] calls. A user's activity is written at most once in [`ACTIVE_EVERY`] by each emberd.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
@@ -11,14 +12,17 @@ use emberd_identity::Caller;
 use emberd_model::UnixNanos;
 use emberd_store::Store;
 use emberd_store::people::Used;
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::batches::{Away, Batches};
 
 const QUEUE: usize = 8_192;
-const BATCH: usize = 1_000;
-/// How long a call waits for company.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How often a user's activity is written.
+const ACTIVE_EVERY: Duration = Duration::from_secs(60);
+/// Users whose last writing is remembered; beyond it those go that may be written again, then all.
+const ACTIVE_MAX: usize = 10_000;
 
 /// A call of the API.
 pub(crate) struct Call(Used);
@@ -43,29 +47,47 @@ impl Call {
     }
 }
 
-/// Calls on their way into the table.
+/// Calls and activity on their way into the tables.
 pub(crate) struct Usage {
-    queue: Sender<Call>,
-    waiting: Mutex<Receiver<Call>>,
-    dropped: AtomicU64,
+    calls: Batches<Used>,
+    active: Batches<(Uuid, UnixNanos)>,
+    /// When each user's activity was last left to be written.
+    noted: Mutex<HashMap<Uuid, Instant>>,
 }
 
 impl Usage {
     pub(crate) fn new() -> Self {
-        let (queue, waiting) = channel(QUEUE);
-        Self { queue, waiting: Mutex::new(waiting), dropped: AtomicU64::new(0) }
+        Self { calls: Batches::new(QUEUE), active: Batches::new(QUEUE), noted: Mutex::default() }
     }
 
-    pub(crate) fn note(&self, call: Call) {
-        if self.queue.try_send(call).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn note(&self, Call(used): Call) {
+        if let Some(user) = used.user.filter(|user| self.is_due(*user)) {
+            self.active.leave((user, used.at));
         }
+        self.calls.leave(used);
+    }
+
+    fn is_due(&self, user: Uuid) -> bool {
+        let now = Instant::now();
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) >= ACTIVE_EVERY;
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.get(&user).is_some_and(|since| !is_old(since)) {
+            return false;
+        }
+        if noted.len() >= ACTIVE_MAX {
+            noted.retain(|_, since| !is_old(since));
+            if noted.len() >= ACTIVE_MAX {
+                noted.clear();
+            }
+        }
+        noted.insert(user, now);
+        true
     }
 
     /// Appends how many calls were not written, in Prometheus' text format.
     pub(crate) fn write(&self, out: &mut String) {
         const NAME: &str = "emberd_api_usage_dropped_total";
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let dropped = self.calls.dropped() + self.active.dropped();
         out.push_str(&format!(
             "# HELP {NAME} Calls of the API that could not be written down.\n# TYPE {NAME} counter\n{NAME} {dropped}\n"
         ));
@@ -73,35 +95,14 @@ impl Usage {
 
     /// Writes calls until `stop`, and then what is left.
     pub(crate) async fn run(&self, store: &Store, stop: &CancellationToken) {
-        let mut waiting = self.waiting.lock().await;
-        loop {
-            let mut batch = Vec::new();
-            let is_last = tokio::select! {
-                _ = waiting.recv_many(&mut batch, BATCH) => false,
-                () = stop.cancelled() => true,
-            };
-            if is_last {
-                while let Ok(call) = waiting.try_recv() {
-                    batch.push(call);
-                }
-            } else {
-                let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
-                while batch.len() < BATCH
-                    && let Ok(call) = waiting.try_recv()
-                {
-                    batch.push(call);
-                }
-            }
-            let count = batch.len() as u64;
-            if count > 0
-                && let Err(error) = store.put_usage(batch.into_iter().map(|Call(used)| used).collect()).await
-            {
-                self.dropped.fetch_add(count, Ordering::Relaxed);
-                tracing::warn!(%error, count, "calls of the API could not be written down");
-            }
-            if is_last {
-                return;
-            }
-        }
+        let calls = self.calls.run(stop, "calls of the API", Away::Drop, |calls| {
+            let store = store.clone();
+            async move { store.put_usage(calls).await }
+        });
+        let active = self.active.run(stop, "users' activity", Away::Drop, |active| {
+            let store = store.clone();
+            async move { store.touch_sessions(active).await }
+        });
+        tokio::join!(calls, active);
     }
 }

@@ -169,18 +169,12 @@ impl config::Api {
         };
         let rate = emberd_api::Rate { per_second: self.rate.into(), burst: self.burst.into() };
         let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
+        let trusted =
+            self.trusted_proxies.iter().filter_map(|of| emberd_api::Network::new(of.address, of.bits)).collect();
         let (flags, phoenix) = (flags.room(), phoenix.proxied());
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
-        Ok(emberd_api::Config {
-            listen: self.listen,
-            callers,
-            rate,
-            flags,
-            phoenix,
-            cors,
-            reader,
-            summary: self.summary,
-        })
+        let (listen, summary) = (self.listen, self.summary);
+        Ok(emberd_api::Config { listen, callers, rate, flags, phoenix, cors, trusted, reader, summary })
     }
 }
 

@@ -124,7 +124,9 @@ impl Graph {
         let is_answered = response.errors.iter().all(|error| !is_of_the_question(error));
         let code = response.errors.first().map(|error| code(error));
         let mut body = serde_json::to_value(&response).unwrap_or_else(|_| json!({ "data": null }));
-        if let (false, Some(code), Some(errors)) = (is_answered, code, body["errors"].as_array_mut()) {
+        if let (false, Some(code), Some(errors)) =
+            (is_answered, code, body.get_mut("errors").and_then(Value::as_array_mut))
+        {
             for error in errors {
                 error["extensions"]["code"] = code.into();
                 error["message"] = shortened(error["message"].as_str().unwrap_or_default()).into();

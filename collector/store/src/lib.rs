@@ -5,11 +5,12 @@
 //!
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
-//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens.
-//! - [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
+//! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
+//! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
+pub mod analytics;
 mod apply;
 pub mod config;
 pub mod error;
@@ -19,6 +20,7 @@ mod join;
 pub mod library;
 pub mod migrate;
 pub mod moment;
+pub mod once;
 pub mod people;
 mod postgres;
 mod publish;

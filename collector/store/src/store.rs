@@ -19,6 +19,7 @@ use crate::library::{
     Counts, Metric, MetricFilter, NewPrompt, Page, Ping, Place, Pool, Prompt, Summary, Trace, TraceFilter,
 };
 use crate::migrate::{self, Step};
+use crate::once::{Done, Keyed, Once};
 use crate::postgres::Postgres;
 use crate::publish::Publish;
 use crate::record::{Joined, Published, Recorded, Recording, Rootless, RootlessDone, Settled, Writer};
@@ -228,17 +229,29 @@ impl Store {
 
     /// Makes a prompt, where the table is emberd's.
     pub async fn create_prompt(&self, new: NewPrompt, now: UnixNanos) -> Result<Prompt, CreatePromptError> {
-        let prompt = Prompt {
-            id: Uuid::new_v4(),
-            title: new.title,
-            content: Some(new.content),
-            created_by: new.created_by,
-            created_at: now.into(),
-        };
-        match self.run(MakePrompt { prompt: prompt.clone() }).await.map_err(Error::from)? {
-            Ok(()) => Ok(prompt),
-            Err(NotMade::NotOurs) => Err(CreatePromptError::NotOurs),
-            Err(NotMade::NoSuchProfile) => Err(CreatePromptError::NoSuchProfile),
+        match self.create_prompt_once(new, None, now).await? {
+            Done::Now(prompt) => Ok(prompt),
+            Done::Before(_) | Done::OtherBody => Err(Error::from(Fault::contended()).into()),
+        }
+    }
+
+    /// The same, once for each key; a prompt that was made before is told by its id.
+    pub async fn create_prompt_once(
+        &self,
+        new: NewPrompt,
+        once: Option<Once>,
+        now: UnixNanos,
+    ) -> Result<Done<Prompt>, CreatePromptError> {
+        let (title, content) = (new.title, Some(new.content));
+        let prompt = Prompt { id: Uuid::new_v4(), title, content, created_by: new.created_by, created_at: now.into() };
+        let work = MakePrompt { prompt: prompt.clone() };
+        let keyed = Keyed { once, id: prompt.id, at: now, work, is_done: Result::is_ok };
+        match self.run(keyed).await.map_err(Error::from)? {
+            Done::Now(Ok(())) => Ok(Done::Now(prompt)),
+            Done::Now(Err(NotMade::NotOurs)) => Err(CreatePromptError::NotOurs),
+            Done::Now(Err(NotMade::NoSuchProfile)) => Err(CreatePromptError::NoSuchProfile),
+            Done::Before(id) => Ok(Done::Before(id)),
+            Done::OtherBody => Ok(Done::OtherBody),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Promise: a cell may hold any text, line ends and quotes within quotes. A line ends with LF, CRLF or CR. Empty lines are skipped.
 //! A quote within a cell that does not begin with one is itself. What follows a closing quote, a file that ends within quotes, a
-//! row of more or fewer cells than the header, a cell that is not UTF-8: all are errors that name the line.
+//! row of more or fewer cells than the header, a cell that is not UTF-8: all are errors that name the line. A cell that a spreadsheet would
+//! take for a formula is written behind an apostrophe, which is taken away again where it is read.
 
 use std::io::{BufRead, Write};
 
@@ -41,7 +42,7 @@ pub(crate) fn read(source: impl BufRead, delimiter: u8, unended: bool, rows: &mu
         let mut broken = None;
         for (name, cell) in names.iter().zip(record.cells) {
             match String::from_utf8(cell) {
-                Ok(cell) => drop(row.insert(name.clone(), cell.into())),
+                Ok(cell) => drop(row.insert(name.clone(), plain(cell).into())),
                 Err(_) => broken = broken.or(Some(name)),
             }
         }
@@ -180,7 +181,23 @@ pub(crate) fn write<'a>(
     Ok(())
 }
 
+/// Whether a spreadsheet would run it, were there not the apostrophes before it; a number is none.
+fn is_formula(cell: &str) -> bool {
+    let bare = cell.trim_start_matches('\'');
+    bare.starts_with(['=', '+', '-', '@', '\t', '\r']) && bare.parse::<f64>().is_err()
+}
+
+/// A cell as it was before it was written behind an apostrophe.
+fn plain(mut cell: String) -> String {
+    if cell.starts_with('\'') && is_formula(&cell) {
+        cell.remove(0);
+    }
+    cell
+}
+
 fn push(line: &mut Vec<u8>, cell: &str, delimiter: u8) {
+    let guarded = is_formula(cell).then(|| format!("'{cell}"));
+    let cell = guarded.as_deref().unwrap_or(cell);
     let special = |byte: u8| matches!(byte, b'"' | b'\n' | b'\r') || byte == delimiter;
     if cell.bytes().any(special) || cell.starts_with(char::is_whitespace) || cell.ends_with(char::is_whitespace) {
         line.push(b'"');
@@ -198,4 +215,32 @@ fn end(line: &mut Vec<u8>, out: &mut impl Write) -> std::io::Result<()> {
     out.write_all(line)?;
     line.clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a spreadsheet would run is written so that it does not, and comes back as it was.
+    #[test]
+    fn formulas_are_written_as_texts_and_come_back() {
+        for (cell, written) in [
+            ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+            ("+1+1", "'+1+1"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("'=x", "''=x"),
+            ("-5", "-5"),
+            ("+1.5e3", "+1.5e3"),
+            ("'-5", "'-5"),
+            ("a=b", "a=b"),
+            ("'quoted'", "'quoted'"),
+            ("", ""),
+        ] {
+            let mut line = Vec::new();
+            push(&mut line, cell, b',');
+            assert_eq!(String::from_utf8(line).unwrap(), format!("{written},"), "{cell}");
+            assert_eq!(plain(written.to_owned()), cell);
+        }
+    }
 }

@@ -19,13 +19,12 @@ mod sources;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use emberd_identity::Caller;
 use serde_json::{Value, json};
@@ -43,6 +42,8 @@ use self::listener::{Listener, PROMPTS_MAX, may_hear_any};
 use self::places::{Full, Place, Places};
 pub(crate) use self::sources::run;
 use crate::Shared;
+use crate::contract::{Contract, Given};
+use crate::gate;
 use crate::limits::{Rate, Whose};
 use crate::permission::viewer;
 use crate::refusal::Refusal;
@@ -135,13 +136,18 @@ impl Live {
     }
 }
 
+pub(crate) const CONNECT: Contract = Contract::new(
+    "Socket.IO v4 over WebSocket: `evaluation:update` and `trace:complete`; the token goes into the client's `auth`",
+)
+.answers(&[(101, Given::Nothing), (400, Given::Anything)])
+.refuses(&[429, 503]);
+
 /// `/socket.io/`: a connection becomes a socket; who is there is asked when it says its first word.
 pub(crate) async fn connect(
     State(shared): State<Arc<Shared>>,
-    peer: Option<axum::Extension<ConnectInfo<SocketAddr>>>,
     mut request: Request,
 ) -> Response {
-    let from = Whose::stranger(peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip()));
+    let from = Whose::stranger(gate::from(&request));
     let query = request.uri().query().unwrap_or_default();
     if query.split('&').any(|pair| pair.split('=').next() == Some("token")) {
         return Refusal::invalid("token", "belongs into the client's `auth`: addresses are written into logs")

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use self::kept::{ANSWER_BYTES_MAX, Answer, Answers, Found, Question};
 use self::path::Sought;
 use crate::Shared;
+use crate::contract::{self, Contract, Given};
 use crate::refusal::Refusal;
 
 /// How long a connection may take to come about, and how long an answer is waited for where an old one could be given.
@@ -356,6 +357,12 @@ fn streamed(answer: reqwest::Response) -> Response {
     });
     (status, headers, Body::from_stream(bounded)).into_response()
 }
+
+pub(crate) const READ: Contract =
+    Contract::new("Asks Phoenix, as far as the caller may").answers(&[(200, Given::Anything)]).refuses(&[405, 502]);
+pub(crate) const WRITE: Contract = Contract::new("Asks Phoenix, as far as the caller may")
+    .body(contract::Body::Anything)
+    .answers(&[(200, Given::Anything)]);
 
 pub(crate) async fn pass(
     State(shared): State<Arc<Shared>>,

@@ -193,6 +193,7 @@ async fn ports_that_must_not_or_cannot_be_bound() {
             rate: RATE,
             flags,
             phoenix: None,
+            trusted: Vec::new(),
             reader: Default::default(),
             summary: true,
         };
@@ -233,4 +234,27 @@ async fn stopping_lets_those_inside_finish() {
     let address = world.address;
     world.end().await;
     tokio::net::TcpStream::connect(address).await.unwrap_err();
+}
+
+/// Strangers are paced by where they come from, as a trusted proxy says; whatever stands before its word is the caller's own and changes
+/// nothing (reliability row 75). The tests' own address is trusted here.
+#[tokio::test]
+async fn a_strangers_pace_is_its_addresss() {
+    let world = World::with(Kind::Sqlite, identity(), &[]).await;
+    let refused_after = async |from: &dyn Fn(usize) -> String| {
+        for n in 0..120 {
+            let answer = world.ask("GET", "/api/prompts", &[("x-forwarded-for", &from(n))], "").await;
+            if answer.status == StatusCode::TOO_MANY_REQUESTS {
+                assert!(answer.header("retry-after").is_some());
+                return Some(n);
+            }
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        }
+        None
+    };
+    // Rotating what stands left of the proxy's word, or the address within a network of IPv6, buys nothing.
+    assert!(refused_after(&|n| format!("6.6.6.{n}, 198.51.100.7")).await.is_some());
+    assert!(refused_after(&|n| format!("2001:db8:1:2::{n:x}")).await.is_some());
+    assert_eq!(refused_after(&|n| format!("203.0.113.{n}")).await, None, "these are 120 callers");
+    world.end().await;
 }

@@ -29,6 +29,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::contract::{Asked, Promised};
 use crate::routes::Route;
 use crate::{Api, Callers, Config, Rate, Readiness, View};
 
@@ -88,6 +89,7 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) told: Arc<Told>,
     pub(super) routes: Vec<Route>,
+    pub(super) promised: Promised,
     pub(super) stop: CancellationToken,
     running: JoinSet<std::io::Result<()>>,
     recorded: Mutex<Offset>,
@@ -156,12 +158,15 @@ impl World {
         store.migrate_up().await.unwrap();
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
+        // Whoever a test asks from is behind this one.
+        let trusted = vec![crate::Network::new("127.0.0.1".parse().unwrap(), 32).unwrap()];
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let config =
-            Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default(), summary: true };
+        let reader = Default::default();
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, trusted, reader, summary: true };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());
+        let promised = Promised::new(api.document());
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         running.spawn(api.run(stop.clone()));
@@ -172,7 +177,18 @@ impl World {
                 Ok(())
             }
         });
-        Self { address, store, told, routes, stop, running, recorded: Mutex::new(Offset(0)), postgres, _home: home }
+        Self {
+            address,
+            store,
+            told,
+            routes,
+            promised,
+            stop,
+            running,
+            recorded: Mutex::new(Offset(0)),
+            postgres,
+            _home: home,
+        }
     }
 
     /// Stops the API, and drops its database.
@@ -216,12 +232,14 @@ impl World {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             Answer { status: parts.status, headers: parts.headers, text }
         };
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = exchange => answer,
             // The connection is driven here; it ends before the exchange only where it breaks.
             ended = async { connection.await.unwrap(); std::future::pending::<()>().await } => unreachable!("{ended:?}"),
-        }
+        };
+        self.promised.check(&Asked { method, path, headers, body }, &answer);
+        answer
     }
 
     /// Sends these bytes and gives what comes back until the connection is closed.

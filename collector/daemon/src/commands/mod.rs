@@ -64,6 +64,8 @@ enum Command {
     Dataset(dataset::Options),
     /// List who there is, make a profile, set a password for the login at /api/auth/phoenix
     User(user::Options),
+    /// Print the REST API's OpenAPI document
+    Openapi,
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
     /// Read one Parquet file from standard input, in a process that may die of it
@@ -110,6 +112,14 @@ impl Cli {
     }
 }
 
+/// What `GET /openapi.json` answers, as the API's tests keep it.
+const OPENAPI: &str = include_str!("../../../../docs/openapi.json");
+
+fn openapi() -> ExitCode {
+    print!("{OPENAPI}");
+    ExitCode::SUCCESS
+}
+
 fn read_parquet() -> ExitCode {
     ExitCode::from(emberd_evaluators_datasets::apart::child::run())
 }
@@ -127,6 +137,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,
+        Command::Openapi => Ok(openapi()),
         Command::User(options) => user::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
         Command::ReadParquet => Ok(read_parquet()),

@@ -2,7 +2,7 @@
 //!
 //! Not here: what two keys must be together (`checks.rs`), sections that are read and not used yet (`later.rs`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -183,12 +183,23 @@ pub(crate) struct Api {
     pub listen: SocketAddr,
     /// Web pages of other origins that may call it from a browser.
     pub cors: Vec<Origin>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Requests a second that each user may make in the long run.
     pub rate: u32,
     /// Requests that each user may make at once.
     pub burst: u32,
     /// Whether the log has a summary every five minutes, and what passed a threshold.
     pub summary: bool,
+}
+
+/// An address and how many of its leading bits are a network's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// In it.
+    pub address: IpAddr,
+    /// At most 32 of IPv4, 128 of IPv6.
+    pub bits: u8,
 }
 
 /// An origin as browsers write it, such as `https://app.example`.
@@ -387,6 +398,7 @@ pub(super) fn api(reader: &mut Reader) -> Api {
     let api = Api {
         listen: section.value("listen", SocketAddr::from(([127, 0, 0, 1], 8317))),
         cors: section.value("cors", Vec::new()),
+        trusted_proxies: section.value("trusted_proxies", Vec::new()),
         rate: section.value("rate", 50),
         burst: section.value("burst", 200),
         summary: section.value_or("summary", "PHOENIX_ENABLE_MONITORING", true),
@@ -470,6 +482,19 @@ impl FromValue for Origin {
         let origin = url.origin().ascii_serialization();
         let bare = text.trim_end_matches('/').eq_ignore_ascii_case(&origin);
         if bare { Ok(Self(origin)) } else { Err(format!("{text:?}: an origin has no path: use {origin:?}")) }
+    }
+}
+
+impl FromValue for Network {
+    fn from_value(found: &Found) -> Result<Self, String> {
+        const FORM: &str = "a network such as \"10.0.0.0/8\", or an address";
+        let text = text(&found.value, FORM)?.trim();
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let wrong = || format!("{text:?}: expected {FORM}");
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| wrong()))?;
+        if bits <= most { Ok(Self { address, bits }) } else { Err(wrong()) }
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::sections::Origin;
+use super::sections::{Network, Origin};
 use super::units::ByteSize;
 use super::*;
 
@@ -327,6 +327,7 @@ fn the_environment_counts_more_than_the_file() {
             ("EMBERD_PHOENIX_OTLP", ""),
             ("EMBERD_RECORDER_PROMPT_KEYS", "a, b"),
             ("EMBERD_API_CORS", "[\"https://app.example\"]"),
+            ("EMBERD_API_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
             ("EMBERD_FORWARD", "[{ name = \"two\", url = \"grpc://h:1\", headers = { X-Tenant = \"t\" } }]"),
             ("EMBERD_DATA_DIR", "elsewhere"),
         ])
@@ -334,6 +335,8 @@ fn the_environment_counts_more_than_the_file() {
     assert!(!typed.phoenix.verify && typed.phoenix.otlp.is_none());
     assert_eq!(typed.recorder.prompt_keys, ["a", "b"]);
     assert_eq!(typed.api.cors, [Origin("https://app.example".into())]);
+    let network = |address: &str, bits| Network { address: address.parse().unwrap(), bits };
+    assert_eq!(typed.api.trusted_proxies, [network("10.0.0.0", 8), network("fd00::1", 128)]);
     assert_eq!((typed.forward[0].name.as_str(), typed.forward[0].headers[0].0.as_str()), ("two", "x-tenant"));
     assert_eq!(typed.data_dir, Path::new("data"), "the command line counts most");
     let named = Config::load_with(None, env(&[("EMBERD_DATA_DIR", "elsewhere")]), None).unwrap();
@@ -520,6 +523,10 @@ fn keys_must_fit_together() {
             "emberd.toml:2: [phoenix] compression: Phoenix takes only \"none\" or \"gzip\"",
         ),
         ("[archive]\nurl = \"ftp://x\"", "emberd.toml:2: [archive] url: expected \"file\" or \"s3://bucket/prefix\""),
+        (
+            "[api]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+            "emberd.toml:2: [api] trusted_proxies: \"10.0.0.0/33\": expected a network such as \"10.0.0.0/8\", or an address",
+        ),
         (
             "[api]\ncors = [\"https://app.example/page\"]",
             "emberd.toml:2: [api] cors: \"https://app.example/page\": an origin has no path: use \"https://app.example\"",

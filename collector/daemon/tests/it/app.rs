@@ -23,7 +23,7 @@ const AUDIENCE: &str = "emberd";
 const EMAIL: &str = "grace@example.com";
 const PASSWORD: &str = "correct horse";
 
-fn modules() -> PathBuf {
+pub fn modules() -> PathBuf {
     let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd");
     let modules = std::env::var_os("EMBERD_CACHE").map_or_else(cache, PathBuf::from).join("node/node_modules");
     assert!(modules.join("@apollo/gateway").exists(), "no @apollo/gateway in {}; run make setup", modules.display());

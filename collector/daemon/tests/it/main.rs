@@ -2,7 +2,7 @@
 //!
 //! One binary for all of them, so that they link once. What they need and where they find it:
 //! `EMBERD_TEST_POSTGRES` (a superuser's URL; `make test` sets it), `EMBERD_PHOENIX` (a Python environment with Phoenix;
-//! default `~/.cache/emberd/phoenix`), Node with jsonwebtoken in `EMBERD_CACHE`'s `node` (`app`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
+//! default `~/.cache/emberd/phoenix`), Node with jsonwebtoken, an OpenAPI linter and TypeScript in `EMBERD_CACHE`'s `node` (`app`, `contract`), `EMBERD_FIXTURES` (exports of real SDKs; default `../shared/fixtures/dev` beside the
 //! checkout). `EMBERD_TEST_EVAL_EXAMPLES`: how many examples the whole evaluation is of (`experiment`), if not the usual few.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
@@ -13,6 +13,7 @@ mod budget;
 mod choice;
 mod client;
 mod commands;
+mod contract;
 mod cursors;
 mod endpoint;
 mod evaluation;

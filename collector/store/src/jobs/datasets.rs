@@ -14,6 +14,7 @@ use crate::Moment;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::library::{Page, Place};
+use crate::once::{Done, Keyed, Once};
 use crate::sql::{Ask, Line, binds};
 use crate::store::{Store, page};
 use crate::tx::{Tx, Work};
@@ -158,9 +159,21 @@ fn read(line: &Line) -> Result<Dataset, Fault> {
 impl Store {
     /// Makes a dataset; gives its id, or none where `created_by` names no profile.
     pub async fn create_dataset(&self, new: NewDataset, now: UnixNanos) -> Result<Option<Uuid>, Error> {
+        let made = self.create_dataset_once(new, None, now).await?;
+        Ok(if let Done::Now(id) = made { id } else { None })
+    }
+
+    /// The same, once for each key.
+    pub async fn create_dataset_once(
+        &self,
+        new: NewDataset,
+        once: Option<Once>,
+        now: UnixNanos,
+    ) -> Result<Done<Option<Uuid>>, Error> {
         let id = Uuid::new_v4();
-        let made = self.run(Create { id, new, at: now.into() }).await?;
-        Ok(made.then_some(id))
+        let work = Create { id, new, at: now.into() };
+        let done = self.run(Keyed { once, id, at: now, work, is_done: |made| *made }).await?;
+        Ok(done.map(|made| made.then_some(id)))
     }
 
     /// A dataset, if the caller may see it.

@@ -10,6 +10,7 @@ use crate::Moment;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::library::{Page, Place};
+use crate::once::{Done, Keyed, Once};
 use crate::sql::{Ask, Line, binds};
 use crate::store::{Store, page};
 use crate::tx::{Tx, Work};
@@ -69,9 +70,22 @@ impl Store {
         new: NewTemplate,
         now: UnixNanos,
     ) -> Result<Option<Uuid>, Error> {
+        let made = self.create_template_once(creator, new, None, now).await?;
+        Ok(if let Done::Now(id) = made { id } else { None })
+    }
+
+    /// The same, once for each key.
+    pub async fn create_template_once(
+        &self,
+        creator: Uuid,
+        new: NewTemplate,
+        once: Option<Once>,
+        now: UnixNanos,
+    ) -> Result<Done<Option<Uuid>>, Error> {
         let id = Uuid::new_v4();
-        let made = self.run(Create { id, creator, new, at: now.into() }).await?;
-        Ok(made.then_some(id))
+        let work = Create { id, creator, new, at: now.into() };
+        let done = self.run(Keyed { once, id, at: now, work, is_done: |made| *made }).await?;
+        Ok(done.map(|made| made.then_some(id)))
     }
 
     /// A template, if the caller may see it.

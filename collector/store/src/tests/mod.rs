@@ -2,6 +2,7 @@
 //!
 //! - `harness`: a fresh database for each. `spans`: traces as an SDK would send them. `oracle`: what must hold, worked out from the rows.
 
+mod analytics;
 mod any_order;
 mod cost;
 mod faults;
@@ -11,6 +12,7 @@ mod jobs_beside;
 mod jobs_random;
 mod jobs_ranges;
 mod ledger;
+mod once;
 mod oracle;
 mod people;
 mod prompts;

@@ -1,0 +1,2 @@
+DROP TABLE emberd.asked;
+DROP TABLE emberd.secrets;

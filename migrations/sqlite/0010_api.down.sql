@@ -1,0 +1,2 @@
+DROP TABLE emberd_asked;
+DROP TABLE emberd_secrets;
