@@ -135,6 +135,7 @@ fn operations() -> Vec<Named> {
                 ("traces", whole()),
                 ("unassigned", whole()),
                 ("data", list(&of("Summary"))),
+                ("phoenix_url", or_null(&text())),
                 ("timestamp", time()),
             ]),
         ),

@@ -11,7 +11,9 @@ mod answers;
 mod document;
 mod requests;
 
-pub(crate) use document::{document, path_of};
+pub(crate) use document::document;
+#[cfg(test)]
+pub(crate) use document::path_of;
 
 /// A route's promise.
 #[derive(Clone, Copy, Debug)]
