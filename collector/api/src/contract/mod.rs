@@ -11,7 +11,7 @@ mod answers;
 mod document;
 mod requests;
 
-pub(crate) use document::{document, path_of};
+pub(crate) use document::document;
 
 /// A route's promise.
 #[derive(Clone, Copy, Debug)]
