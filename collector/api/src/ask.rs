@@ -181,6 +181,27 @@ impl Key {
 #[derive(Clone, Copy)]
 pub(crate) struct Bound(pub(crate) usize);
 
+/// The whole body, whatever it is. One that says beforehand that it is too large is refused before any of it came.
+pub(crate) struct Sent(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bound = request.extensions().get::<Bound>().map_or(BODY_BYTES_MAX, |bound| bound.0);
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > bound as u64) {
+            return Err(Refusal::TooLarge(bound));
+        }
+        let body = Bytes::from_request(request, state).await;
+        body.map(Self).map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(bound),
+            _ => Refusal::invalid("", "the body ended early"),
+        })
+    }
+}
+
 /// The fields of a JSON object in the body, or of one inside it.
 pub(crate) struct Fields {
     left: Map<String, Value>,
@@ -201,11 +222,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             return Err(Refusal::MediaType);
         }
         let headers = request.headers().clone();
-        let bound = request.extensions().get::<Bound>().map_or(BODY_BYTES_MAX, |bound| bound.0);
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(bound),
-            _ => Refusal::NotJson("the body ended early".into()),
-        })?;
+        let Sent(body) = Sent::from_request(request, state).await?;
         match serde_json::from_slice(&body) {
             Ok(Value::Object(left)) => {
                 let (key, wrong) = match Key::read(&headers, &[&body]) {

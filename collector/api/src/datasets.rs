@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use emberd_evaluators_datasets::{self as datasets, Example, Format, Import, Type};
 use emberd_store::jobs::{Dataset, DatasetChange, DatasetDeleted, DatasetType, NewDataset, Viewer};
 use emberd_store::library::{Page, TraceFilter};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Shared;
-use crate::ask::{Fields, Id, Key, Parameters};
+use crate::ask::{Fields, Id, Key, Parameters, Sent};
 use crate::contract::{Body, Contract, Form, Given, Parameter};
 use crate::refusal::{Detail, Refusal};
 
@@ -104,7 +103,7 @@ pub(crate) async fn upload(
     mut asked: Parameters,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<(StatusCode, Json<Told>), Refusal> {
     let name = asked.text("name").filter(|name| name.chars().count() <= NAME_CHARS_MAX);
     let kind = asked.word("type", &types()).unwrap_or(Type::Custom);

@@ -66,7 +66,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
 }
 
 /// As OpenAPI writes it: `{path}` for the rest of one.
-pub(crate) fn path_of(path: &str) -> String {
+fn path_of(path: &str) -> String {
     path.replace("{*", "{")
 }
 

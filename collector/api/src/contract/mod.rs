@@ -12,8 +12,6 @@ mod document;
 mod requests;
 
 pub(crate) use document::document;
-#[cfg(test)]
-pub(crate) use document::path_of;
 
 /// A route's promise.
 #[derive(Clone, Copy, Debug)]

@@ -143,10 +143,7 @@ pub(crate) const CONNECT: Contract = Contract::new(
 .refuses(&[429, 503]);
 
 /// `/socket.io/`: a connection becomes a socket; who is there is asked when it says its first word.
-pub(crate) async fn connect(
-    State(shared): State<Arc<Shared>>,
-    mut request: Request,
-) -> Response {
+pub(crate) async fn connect(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let from = Whose::stranger(gate::from(&request));
     let query = request.uri().query().unwrap_or_default();
     if query.split('&').any(|pair| pair.split('=').next() == Some("token")) {

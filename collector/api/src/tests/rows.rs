@@ -69,7 +69,7 @@ fn read(folder: &std::path::Path, sources: &mut String) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             read(&path, sources);
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             sources.push_str(&std::fs::read_to_string(path).unwrap());
         }
     }
@@ -113,13 +113,16 @@ async fn ids_and_fields_that_are_not_the_callers_to_give() {
     }
     let large = json!({ "title": "t", "content": "x".repeat(2 << 20) });
     assert_eq!(ask(&world, &ada(), "POST", "/api/prompts", &large).await.status, StatusCode::PAYLOAD_TOO_LARGE);
-    let announced = format!(
-        "POST /api/prompts HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        ada(),
-        100 << 20
-    );
-    let back = world.raw(&announced).await;
-    assert!(back.starts_with("HTTP/1.1 413 "), "before a byte of it was sent: {back}");
+    for path in ["/api/prompts", "/api/datasets", "/api/datasets/upload?name=n"] {
+        let announced = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            ada(),
+            100 << 20
+        );
+        let back = world.raw(&announced).await;
+        assert!(back.starts_with("HTTP/1.1 413 "), "before a byte of it was sent: {path} {back}");
+        assert!(back.contains(r#"{"error":"larger than "#), "{back}");
+    }
     for body in ["", "[]", "3", "\"x\"", "{", "{\"title\":\"t\",\"title\":\"u\"}x", "nul", "\u{feff}{}"] {
         let headers = [("authorization", ada()), ("content-type", "application/json".to_owned())];
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
