@@ -67,6 +67,19 @@ pub struct Config {
     pub cors: Vec<String>,
     /// Where files that callers send are read.
     pub reader: emberd_evaluators_datasets::Reader,
+    /// What was read before.
+    pub caches: Caching,
+}
+
+/// What is kept of what was read, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Caching {
+    /// The caches of this process, and the Redis behind them.
+    pub caches: Arc<emberd_cache::Caches>,
+    /// Profiles in memory; 0: what a login reads is read each time.
+    pub users: usize,
+    /// Phoenix's answers in memory.
+    pub answers: usize,
 }
 
 /// Who callers are taken for.
@@ -116,5 +129,6 @@ struct Shared {
     logins: auth::Logins,
     usage: usage::Usage,
     proxy: Option<Arc<proxy::Proxy>>,
+    caches: Arc<emberd_cache::Caches>,
     graph: emberd_graph::Graph,
 }

@@ -72,7 +72,9 @@ impl Api {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let proxy = config.phoenix.clone().map(Proxy::new).transpose()?.map(Arc::new);
+        let proxy =
+            config.phoenix.clone().map(|phoenix| Proxy::new(phoenix, &config.caches)).transpose()?.map(Arc::new);
+        let caches = Arc::clone(&config.caches.caches);
         let shared = Shared {
             graph: Graph::new(store.clone()),
             store,
@@ -86,6 +88,7 @@ impl Api {
             logins: Logins::new(),
             usage: Usage::new(),
             proxy,
+            caches,
         };
         let shared = Arc::new(shared);
         let (router, routes) = routes::router(Arc::clone(&shared));
@@ -157,7 +160,13 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
             sessions.run(&shared.store, || shared.clock.now(), &stop).await;
         }
     };
-    tokio::join!(sessions, summary::run(&shared, &stop), shared.usage.run(&shared.store, &drained));
+    tokio::join!(
+        sessions,
+        summary::run(&shared, &stop),
+        shared.usage.run(&shared.store, &drained),
+        // To the last request: what it lets count no more is told.
+        shared.caches.run(drained.clone()),
+    );
 }
 
 async fn serve(stream: TcpStream, router: AddExtension<Router, ConnectInfo<SocketAddr>>, stop: CancellationToken) {

@@ -71,6 +71,10 @@ impl<V: Value, E: Send + Sync + 'static> Loading<V, E> {
     where
         R: Future<Output = Result<V, E>> + Send + 'static,
     {
+        // A cache that is off counts nothing, and no look-up waits for another's.
+        if self.cache.limits().idle.is_zero() {
+            return Ok((read().await.map_err(Arc::new)?, Source::Read));
+        }
         let refresh = self.cache.limits().refresh;
         if let Some(Found::Fresh(value, age)) = self.cache.find(key) {
             if age >= refresh {
@@ -83,11 +87,13 @@ impl<V: Value, E: Send + Sync + 'static> Loading<V, E> {
             Some(mut landed) => landed.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone()),
             None => None,
         };
-        match landed {
+        let outcome = match landed {
             Some(outcome) => outcome,
             // Too many are on their way, or this one's reading died: it is read for itself.
             None => self.land(key, read, Duration::MAX).await,
-        }
+        };
+        self.cache.asked(matches!(outcome, Ok((_, Source::Far))));
+        outcome
     }
 
     /// Joins the reading of a key, or begins it; what Redis has is taken where it is younger than `young`. None where there are too many.
@@ -124,10 +130,6 @@ impl<V: Value, E: Send + Sync + 'static> Loading<V, E> {
         R: Future<Output = Result<V, E>>,
     {
         let (found, ticket) = self.cache.find_far(key, young).await;
-        // One that refreshes was a hit already.
-        if young == Duration::MAX {
-            self.cache.asked(found.is_some());
-        }
         if let Some((value, _)) = found {
             return Ok((value, Source::Far));
         }

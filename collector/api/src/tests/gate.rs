@@ -6,7 +6,7 @@ use emberd_model::clock::Still;
 use hyper::StatusCode;
 
 use super::identity::identity;
-use super::world::{Kind, NOW, RATE, Told, World, engine};
+use super::world::{Kind, NOW, RATE, Told, World, caches, engine};
 use crate::{Api, Callers, Config};
 
 /// Paths and methods that there are not, in JSON like everything else.
@@ -186,7 +186,8 @@ async fn ports_that_must_not_or_cannot_be_bound() {
     let engine = engine(&world.store, home.path());
     let bind = |listen: &str, callers| {
         let (listen, cors, flags) = (listen.parse().unwrap(), Vec::new(), Default::default());
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix: None, reader: Default::default() };
+        let (reader, caches) = (Default::default(), caches());
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix: None, reader, caches };
         Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())
     };

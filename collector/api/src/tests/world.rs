@@ -83,6 +83,12 @@ impl View for Told {
     }
 }
 
+/// Caches in memory, of the usual size.
+pub(super) fn caches() -> crate::Caching {
+    let caches = emberd_cache::Caches::in_memory(Arc::new(Still::at(NOW)));
+    crate::Caching { caches, users: 10_000, answers: 500 }
+}
+
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
@@ -157,7 +163,8 @@ impl World {
         let told = Arc::new(Told::default());
         let listen = "127.0.0.1:0".parse().unwrap();
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default() };
+        let caches = caches();
+        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, reader: Default::default(), caches };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());

@@ -22,10 +22,8 @@ const OTHERS_BEGIN: [&str; 3] = ["EMBERD_TEST_", "EMBERD_KILL_", "EMBERD_BENCH_"
 type Check = fn(&Found) -> Result<(), String>;
 
 /// The app's names for what emberd has no key for yet, and what they hold.
-const APP_LATER: [(&str, Check); 4] = [
-    ("REDIS_URL", |_| Ok(())),
+const APP_LATER: [(&str, Check); 2] = [
     ("PHOENIX_PUBLIC_URL", |found| reqwest::Url::from_value(found).map(drop)),
-    ("PHOENIX_ENABLE_AUTH_CACHE", |found| bool::from_value(found).map(drop)),
     ("PHOENIX_ENABLE_MONITORING", |found| bool::from_value(found).map(drop)),
 ];
 
