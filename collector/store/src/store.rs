@@ -1,5 +1,6 @@
 //! The way into the database, whichever it is.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Store {
     backend: Arc<Backend>,
     /// Where [`Store::join_prompts`] goes on. Two that do it at once may go over some names twice.
     joined_up_to: Arc<Mutex<String>>,
+    /// Another's table of profiles was found to have fewer columns than emberd's.
+    pub(crate) lacks_columns: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -60,7 +63,7 @@ impl Store {
             Target::Sqlite(path) => Backend::Sqlite(Sqlite::open(&path, config.max_connections)?),
             Target::Postgres(url) => Backend::Postgres(Postgres::open(&url, config.max_connections)?),
         };
-        Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default() })
+        Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default(), lacks_columns: Arc::default() })
     }
 
     /// The same database as this caller sees it: on PostgreSQL what is read from the library's tables goes through the policies, with
@@ -71,7 +74,7 @@ impl Store {
             Backend::Sqlite(_) => self.clone(),
             Backend::Postgres(postgres) => {
                 let backend = Arc::new(Backend::Postgres(postgres.seen_by(viewer.own())));
-                Self { backend, joined_up_to: Arc::clone(&self.joined_up_to) }
+                Self { backend, ..self.clone() }
             }
         }
     }
