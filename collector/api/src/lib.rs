@@ -48,7 +48,7 @@ pub use flags::{Flag, Flags, Part};
 pub use limits::Rate;
 pub use routes::Route;
 pub use server::Api;
-pub use sessions::Identity;
+pub use sessions::{Identity, PROFILES};
 
 /// Where the API listens, and to whom.
 #[derive(Debug)]

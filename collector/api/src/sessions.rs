@@ -24,6 +24,8 @@ use uuid::Uuid;
 use crate::Caching;
 use crate::refusal::Refusal;
 
+/// The cache of profiles, as whoever changes one names it.
+pub const PROFILES: &str = "profiles";
 /// After this a profile that is used is read anew, while what was read still counts.
 const REFRESH: Duration = Duration::from_secs(60);
 /// After this nothing that was read of a user counts, however often it is used.
@@ -148,7 +150,7 @@ impl Sessions {
             // Who may write to Redis must not be able to make himself an administrator.
             only_sealed: true,
         };
-        let profiles = Loading::new(caching.caches.add("profiles", limits));
+        let profiles = Loading::new(caching.caches.add(PROFILES, limits));
         Self { identity, profiles, revoked: Mutex::default() }
     }
 

@@ -91,6 +91,23 @@ impl Caches {
         far.run(&heard, &stop).await;
     }
 
+    /// Tells every process that something counts no more, from one that keeps nothing itself and does not [`Caches::run`]. False where Redis did
+    /// not confirm it in time; true where there is none.
+    pub async fn tell(&self, pattern: Pattern, patience: Duration) -> bool {
+        let Some(far) = &self.shared.far else { return true };
+        far.say(pattern);
+        let stop = CancellationToken::new();
+        let said = async {
+            while far.unsaid.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            said = tokio::time::timeout(patience, said) => said.is_ok(),
+            () = self.run(stop) => false,
+        }
+    }
+
     /// What is invalidated in this process, as it happens, for whoever can tell other processes of it; Redis is told without. One who lags
     /// behind must tell of everything.
     pub fn said(&self) -> broadcast::Receiver<Pattern> {

@@ -1,6 +1,6 @@
 //! Who there is: profiles, their passwords, and tokens that count no more.
 //!
-//! Promise: a profile is made only where the table of profiles is emberd's own; nothing here changes another's.
+//! Promise: a profile is made and changed only where the table of profiles is emberd's own; nothing here changes another's.
 //! Kept by: `tests::people`.
 
 use std::sync::atomic::Ordering;
@@ -113,6 +113,11 @@ impl Store {
         Ok(self.run(MakeProfile(profile)).await?)
     }
 
+    /// Changes a profile's role, where the table is emberd's own; false where it is another's, or has no such profile.
+    pub async fn set_role(&self, profile: Uuid, role: String) -> Result<bool, Error> {
+        Ok(self.run(SetRole { profile, role }).await?)
+    }
+
     /// The hash of a profile's password.
     pub async fn password(&self, profile: Uuid) -> Result<Option<String>, Error> {
         let found = self.lines("SELECT hash FROM emberd.passwords WHERE profile = $1", &binds![profile]).await?;
@@ -140,14 +145,36 @@ impl Store {
     }
 }
 
+/// Whether the table of profiles is emberd's own.
+async fn is_ours<T: Tx>(tx: &mut T) -> Result<bool, Fault> {
+    let owns = "SELECT 1 FROM emberd.made WHERE name = 'table profiles'";
+    Ok(tx.is_sqlite() || !tx.query(owns, &[]).await?.is_empty())
+}
+
+struct SetRole {
+    profile: Uuid,
+    role: String,
+}
+
+impl Work for SetRole {
+    type Done = bool;
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<bool, Fault> {
+        if !is_ours(tx).await? {
+            return Ok(false);
+        }
+        let sql = "UPDATE public.profiles SET role = $2 WHERE id = $1";
+        Ok(tx.execute(sql, &binds![self.profile, &self.role]).await? == 1)
+    }
+}
+
 struct MakeProfile(Profile);
 
 impl Work for MakeProfile {
     type Done = bool;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<bool, Fault> {
-        let owns = "SELECT 1 FROM emberd.made WHERE name = 'table profiles'";
-        if !tx.is_sqlite() && tx.query(owns, &[]).await?.is_empty() {
+        if !is_ours(tx).await? {
             return Ok(false);
         }
         let Profile { id, email, name, role, department } = &self.0;

@@ -96,6 +96,22 @@ async fn another_way_of_telling_is_as_good() {
     assert_eq!(process.near("b"), None);
 }
 
+/// A command that keeps nothing itself tells the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_can_tell() {
+    let server = Server::start();
+    let process = Process::start(&server.url).await;
+    process.keep("a", "x").await;
+    let clock = std::sync::Arc::new(emberd_model::clock::Still::at(emberd_model::UnixNanos(1)));
+    let config = Config { url: server.url.clone(), prefix: "emberd".to_owned() };
+    let command = Caches::new(Some(config), None, clock).unwrap();
+    assert!(command.tell(Pattern::beginning("texts", ""), Duration::from_secs(10)).await);
+    until("it was heard", || process.near("a").is_none()).await;
+    assert_eq!(process.far("a").await, None);
+    server.kill();
+    assert!(!command.tell(Pattern::beginning("texts", ""), Duration::from_millis(200)).await);
+}
+
 /// A password is in no error and in nothing that is shown.
 #[tokio::test]
 async fn a_password_is_shown_nowhere() {

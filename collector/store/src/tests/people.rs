@@ -52,6 +52,9 @@ async fn a_profile_is_made_once(db: Db) {
         department: None,
     };
     assert!(store.make_profile(plain.clone()).await.unwrap());
+    assert!(!store.set_role(Uuid::from_u128(0xe4e), "admin".into()).await.unwrap());
+    assert!(store.set_role(ADA, "admin".into()).await.unwrap());
+    assert_eq!(store.profile(ADA).await.unwrap().unwrap().role.as_deref(), Some("admin"));
     let kept = store.profile(plain.id).await.unwrap().unwrap();
     assert_eq!(kept, Profile { role: Some("member".into()), ..plain });
 }
@@ -94,6 +97,7 @@ fn anothers_profiles_are_read_with_what_columns_they_have() {
             assert_eq!(db.store.profile(ADA).await.unwrap(), Some(ada()));
             assert_eq!(db.store.profile_by_email("ada@example.com").await.unwrap(), Some(ada()));
         }
+        assert!(!db.store.set_role(ADA, "admin".into()).await.unwrap(), "nor is it changed");
         db.sql("ALTER TABLE public.profiles DROP COLUMN name").await.unwrap();
         assert_eq!(db.store.profile(ADA).await.unwrap(), Some(Profile { name: None, ..ada() }));
         let indexes = db.texts("SELECT indexname::text FROM pg_indexes WHERE tablename = 'profiles' ORDER BY 1").await;
