@@ -42,11 +42,11 @@ pub(crate) struct Options {
     /// Events a second
     #[arg(long, default_value_t = 500)]
     events: usize,
-    /// A PostgreSQL server's URL, for the same on PostgreSQL
-    #[arg(long, env = "EMBERD_TEST_POSTGRES")]
+    /// A PostgreSQL server's URL, for the same on PostgreSQL; EMBERD_TEST_POSTGRES counts too
+    #[arg(long)]
     postgres: Option<String>,
-    /// Where Phoenix is installed; without it, that part is left out
-    #[arg(long, env = "EMBERD_PHOENIX")]
+    /// Where Phoenix is installed; EMBERD_PHOENIX counts too. Without it, that part is left out
+    #[arg(long)]
     phoenix: Option<PathBuf>,
 }
 
@@ -59,8 +59,8 @@ impl Default for Options {
             users: 1_000,
             sockets: 2_000,
             events: 500,
-            postgres: std::env::var("EMBERD_TEST_POSTGRES").ok(),
-            phoenix: std::env::var_os("EMBERD_PHOENIX").map(PathBuf::from),
+            postgres: None,
+            phoenix: None,
         }
     }
 }
@@ -121,6 +121,10 @@ fn row(what: &str, asked: &Asked, cpu_us: f64) -> Vec<String> {
 const HEAD: [&str; 7] = ["", "requests", "failed", "p50 ms", "p95 ms", "p99 ms", "emberd's CPU µs a request"];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let mut options = options.clone();
+    options.postgres = options.postgres.or_else(|| std::env::var("EMBERD_TEST_POSTGRES").ok());
+    options.phoenix = options.phoenix.or_else(|| std::env::var_os("EMBERD_PHOENIX").map(PathBuf::from));
+    let options = &options;
     // The threads made from here on are those of the clients.
     let pid = std::process::id().to_string();
     Command::new("taskset").args(["-apc", "1", &pid]).output().context("taskset is needed")?;
@@ -164,7 +168,7 @@ impl Store<'_> {
     async fn open(&self) -> anyhow::Result<String> {
         let Self::Postgres(server) = self else { return Ok("sqlite".to_owned()) };
         let name = format!("bench_{}", uuid::Uuid::new_v4().simple());
-        let mut connection: sqlx::PgConnection = sqlx::Connection::connect(server).await?;
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(server).await?;
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::raw_sql(create).execute(&mut connection).await?;
         Ok(format!("{}/{name}", server.rsplit_once('/').context("odd URL")?.0))

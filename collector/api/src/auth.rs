@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use emberd_cache::Source;
 use emberd_identity::{User, password};
 use emberd_store::people::Profile;
 use serde_json::{Value, json};
@@ -126,14 +127,14 @@ async fn by_token(
     performance: &mut Performance,
 ) -> Result<Arc<User>, Refusal> {
     let began = Instant::now();
-    let (hits, _) = sessions.hits.counts();
-    let user = sessions.user(&shared.store, shown, shared.clock.now()).await.map_err(|stranger| match stranger {
-        Stranger::Unavailable(error) => error.into(),
+    let found = sessions.user_from(&shared.store, shown, shared.clock.now()).await;
+    let (user, source) = found.map_err(|stranger| match stranger {
+        Stranger::Unavailable(error) => (&*error).into(),
         Stranger::Refused(_) | Stranger::Revoked => Refusal::Unknown,
     })?;
-    performance.cache_hits = u64::from(sessions.hits.counts().0 > hits);
-    if performance.cache_hits == 0 {
-        performance.database = began.elapsed();
+    match source {
+        Source::Read => performance.database = began.elapsed(),
+        Source::Near | Source::Far => performance.cache_hits += 1,
     }
     Ok(user)
 }
@@ -152,8 +153,7 @@ async fn by_password(
     for whose in from.into_iter().chain([account]) {
         shared.logins.tries.take(whose).map_err(Refusal::TooOften)?;
     }
-    let (profile, hash) = kept(shared, &email).await?;
-    performance.database = began.elapsed();
+    let (profile, hash) = kept(shared, sessions, &email, performance).await?;
     let _turn = shared.logins.checks.acquire().await;
     let is_right = tokio::task::spawn_blocking(move || password::verify(&password, hash.as_deref()));
     match (is_right.await.unwrap_or(false), profile) {
@@ -165,10 +165,28 @@ async fn by_password(
     }
 }
 
-/// What a login reads: the profile and the hash of its password.
-async fn kept(shared: &Shared, email: &str) -> Result<(Option<Profile>, Option<String>), Refusal> {
-    let Some(profile) = shared.store.profile_by_email(email).await? else { return Ok((None, None)) };
+/// What a login reads: the profile, which may be known already, and the hash of its password, which is in no cache.
+async fn kept(
+    shared: &Shared,
+    sessions: &Sessions,
+    email: &str,
+    performance: &mut Performance,
+) -> Result<(Option<Arc<Profile>>, Option<String>), Refusal> {
+    let began = Instant::now();
+    let found = sessions.profile_by_email(&shared.store, email).await?;
+    let Some((profile, source)) = found else {
+        performance.database = began.elapsed();
+        return Ok((None, None));
+    };
+    let began = match source {
+        Source::Read => began,
+        Source::Near | Source::Far => {
+            performance.cache_hits += 1;
+            Instant::now()
+        }
+    };
     let hash = shared.store.password(profile.id).await?;
+    performance.database = began.elapsed();
     Ok((Some(profile), hash))
 }
 

@@ -81,10 +81,10 @@ struct Operation(&'static str);
 
 impl Gate {
     pub(crate) fn new(config: Config, address: SocketAddr) -> Self {
-        let Config { callers, cors: origins, rate, flags, trusted, .. } = config;
+        let Config { callers, cors: origins, rate, flags, trusted, caches, .. } = config;
         let (sessions, users) = match callers {
             Callers::LocalAdministrator => (None, None),
-            Callers::Tokens(identity) => (Some(Sessions::new(*identity)), Some(Limits::new(rate))),
+            Callers::Tokens(identity) => (Some(Sessions::new(*identity, &caches)), Some(Limits::new(rate))),
         };
         Self {
             sessions,
@@ -120,7 +120,7 @@ impl Gate {
         let Some(shown) = Shown::of(headers) else { return Ok(Caller::Nobody) };
         match sessions.user(&shared.store, &shown, shared.clock.now()).await {
             Ok(user) => Ok(Caller::User(user)),
-            Err(Stranger::Unavailable(error)) => Err(error.into()),
+            Err(Stranger::Unavailable(error)) => Err((&*error).into()),
             Err(Stranger::Refused(why)) => {
                 tracing::info!(%from, %why, "a token is not believed");
                 Ok(Caller::Nobody)

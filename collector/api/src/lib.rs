@@ -58,7 +58,7 @@ pub use hops::Network;
 pub use limits::Rate;
 pub use routes::Route;
 pub use server::Api;
-pub use sessions::Identity;
+pub use sessions::{Identity, PROFILES};
 
 /// Where the API listens, and to whom.
 #[derive(Debug)]
@@ -81,6 +81,19 @@ pub struct Config {
     pub reader: emberd_evaluators_datasets::Reader,
     /// Whether the log has a summary every five minutes.
     pub summary: bool,
+    /// What was read before.
+    pub caches: Caching,
+}
+
+/// What is kept of what was read, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Caching {
+    /// The caches of this process, and the Redis behind them.
+    pub caches: Arc<emberd_cache::Caches>,
+    /// Profiles in memory; 0: what a login reads is read each time.
+    pub users: usize,
+    /// Phoenix's answers in memory.
+    pub answers: usize,
 }
 
 /// Who callers are taken for.
@@ -133,6 +146,7 @@ struct Shared {
     /// What cursors are signed with, once it was read.
     cursor_key: tokio::sync::OnceCell<ring::hmac::Key>,
     proxy: Option<Arc<proxy::Proxy>>,
+    caches: Arc<emberd_cache::Caches>,
     graph: emberd_graph::Graph,
     live: live::Live,
     summary: bool,

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,28 +87,6 @@ impl Times {
             below += count;
             (below * 100 >= self.count * 95).then_some(bound)
         })
-    }
-}
-
-/// How often something was there already.
-#[derive(Debug, Default)]
-pub(crate) struct Hits {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-impl Hits {
-    pub(crate) fn hit(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn miss(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often it was, and how often not.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoRespo
     shared.usage.write(&mut text);
     shared.live.write(&mut text);
     shared.events.write(&mut text);
+    shared.caches.write_prometheus(&mut text);
     shared.view.metrics(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -137,16 +138,10 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>, parameters: Parame
     if let Some(metrics) = metrics.as_object_mut() {
         metrics.remove("healthy");
     }
-    let ratio = |(hits, misses): (u64, u64)| json!({ "hits": hits, "misses": misses, "ratio": (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64) });
-    let profiles = shared.gate.sessions.as_ref().map(|sessions| sessions.hits.counts()).unwrap_or_default();
-    let (proxied, (answers, bytes)) = shared.proxy.as_ref().map(|proxy| proxy.cached()).unwrap_or_default();
     let (good, bad) = shared.logins.counts();
     Ok(Json(json!({
         "database": { "healthy": healthy, "metrics": metrics },
-        "cache": {
-            "metrics": { "profiles": ratio(profiles), "phoenix": ratio(proxied) },
-            "stats": { "phoenix": { "answers": answers, "bytes": bytes } },
-        },
+        "cache": { "metrics": shared.caches.metrics(), "stats": shared.caches.stats() },
         "logins": { "good": good, "bad": bad },
         "phoenix": shared.proxy.as_ref().map(|proxy| proxy.standing()),
         "log": status["log"],

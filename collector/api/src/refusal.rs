@@ -146,7 +146,13 @@ impl Refusal {
 /// The database's trouble is logged here, where it is handled, and told without its details.
 impl From<emberd_store::Error> for Refusal {
     fn from(error: emberd_store::Error) -> Self {
-        match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&emberd_store::Error> for Refusal {
+    fn from(error: &emberd_store::Error) -> Self {
+        match error {
             emberd_store::Error::BadCursor => Self::invalid("cursor", "not a cursor of this list"),
             emberd_store::Error::Unavailable { source } => {
                 tracing::warn!(error = %source, "the database is unavailable");

@@ -75,7 +75,9 @@ impl Api {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let proxy = config.phoenix.clone().map(Proxy::new).transpose()?.map(Arc::new);
+        let proxy =
+            config.phoenix.clone().map(|phoenix| Proxy::new(phoenix, &config.caches)).transpose()?.map(Arc::new);
+        let caches = Arc::clone(&config.caches.caches);
         let shared = Shared {
             graph: Graph::new(store.clone()),
             store,
@@ -94,6 +96,7 @@ impl Api {
             proxy,
             live: Live::new(),
             document: OnceLock::new(),
+            caches,
         };
         let shared = Arc::new(shared);
         Live::open(&shared);
@@ -188,7 +191,9 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
         sockets,
         summary,
         shared.usage.run(&shared.store, &drained),
-        analytics::run(&shared, &stop, &drained)
+        analytics::run(&shared, &stop, &drained),
+        // To the last request: what it lets count no more is told.
+        shared.caches.run(drained.clone()),
     );
 }
 

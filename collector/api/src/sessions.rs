@@ -1,27 +1,39 @@
 //! From a request's token to its caller: the token checked (`emberd-identity`), its user found in the profiles or made there.
 //!
 //! Promise: a user is who the token says, with the role it says, or the profile's where it says none; a token that was revoked is
-//! refused within [`REVOKED_EVERY`] on every emberd. What a login reads is kept for [`PROFILE_TIME`], of [`PROFILES_MAX`] users at most.
+//! refused within [`REVOKED_EVERY`] on every emberd. What a login reads is kept in memory and, sealed, in Redis; a profile that is used
+//! is read anew each [`REFRESH`], and none counts for longer than [`AGE_MAX`] after it was read: a role that another changed in the
+//! table counts after that at the latest. Hashes of passwords are kept nowhere.
 //! Not here: what the caller may (`gate.rs`), the login by password (`auth.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use emberd_cache::{Limits, Loading, Source, Value};
 use emberd_identity::bridge::{self, Bridge};
 use emberd_identity::{Claims, Permissions, Refused, User, Verifier};
 use emberd_model::UnixNanos;
 use emberd_store::Store;
 use emberd_store::people::Profile;
 use ring::digest::{SHA256, digest};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long a profile that was read counts.
-const PROFILE_TIME: Duration = Duration::from_secs(60);
-const PROFILES_MAX: usize = 10_000;
+use crate::Caching;
+use crate::refusal::Refusal;
+
+/// The cache of profiles, as whoever changes one names it.
+pub const PROFILES: &str = "profiles";
+/// After this a profile that is used is read anew, while what was read still counts.
+const REFRESH: Duration = Duration::from_secs(60);
+/// After this nothing that was read of a user counts, however often it is used.
+const AGE_MAX: Duration = Duration::from_secs(300);
+/// A profile takes some hundred bytes.
+const PROFILES_BYTES_MAX: usize = 16 << 20;
+/// No profile takes more in Redis; its address has 320 characters at most where emberd made it.
+const PROFILE_BYTES_MAX: usize = 16 << 10;
 /// How often it is asked which tokens were revoked.
 const REVOKED_EVERY: Duration = Duration::from_secs(2);
 
@@ -39,9 +51,59 @@ pub struct Identity {
 /// Who is known, and what of it was looked up already.
 pub(crate) struct Sessions {
     identity: Identity,
-    profiles: Mutex<HashMap<String, (Instant, Arc<Profile>)>>,
+    profiles: Arc<Loading<Known, Unread>>,
     revoked: Mutex<Arc<HashSet<[u8; 32]>>>,
-    pub(crate) hits: crate::meter::Hits,
+}
+
+/// A profile that was read.
+#[derive(Clone)]
+struct Known(Arc<Profile>);
+
+/// Why none was.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// There is none.
+    None,
+    Failed(emberd_store::Error),
+}
+
+impl From<&Unread> for Refusal {
+    fn from(unread: &Unread) -> Self {
+        match unread {
+            Unread::None => Self::Unknown,
+            Unread::Failed(error) => error.into(),
+        }
+    }
+}
+
+/// A profile's form in Redis. Whoever changes it changes [`emberd_cache::wire::SCHEMA`].
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    id: Uuid,
+    email: String,
+    name: Option<String>,
+    role: Option<String>,
+    department: Option<String>,
+}
+
+impl Value for Known {
+    fn bytes(&self) -> usize {
+        let Profile { email, name, role, department, .. } = &*self.0;
+        let texts = [Some(email), name.as_ref(), role.as_ref(), department.as_ref()];
+        size_of::<Profile>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let Profile { id, email, name, role, department } = (*self.0).clone();
+        // A struct of texts becomes JSON, and a Vec takes it.
+        let _ = serde_json::to_writer(out, &Wire { id, email, name, role, department });
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let Wire { id, email, name, role, department } = serde_json::from_slice(bytes).ok()?;
+        Some(Self(Arc::new(Profile { id, email, name, role, department })))
+    }
 }
 
 /// A token that a request showed.
@@ -71,22 +133,51 @@ pub(crate) enum Stranger {
     /// It was revoked.
     Revoked,
     /// Who it names cannot be looked up now.
-    Unavailable(emberd_store::Error),
+    Unavailable(Arc<Unread>),
 }
 
 impl Sessions {
-    pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity, profiles: Mutex::default(), revoked: Mutex::default(), hits: crate::meter::Hits::default() }
+    pub(crate) fn new(identity: Identity, caching: &Caching) -> Self {
+        let limits = Limits {
+            entries: caching.users,
+            bytes: PROFILES_BYTES_MAX,
+            idle: if caching.users == 0 { Duration::ZERO } else { AGE_MAX },
+            age_max: AGE_MAX,
+            refresh: REFRESH,
+            far: AGE_MAX,
+            far_bytes_max: PROFILE_BYTES_MAX,
+            keeps_old: false,
+            // Who may write to Redis must not be able to make himself an administrator.
+            only_sealed: true,
+        };
+        let profiles = Loading::new(caching.caches.add(PROFILES, limits));
+        Self { identity, profiles, revoked: Mutex::default() }
+    }
+
+    /// How many profiles were found in a cache, and how many not.
+    pub(crate) fn hits(&self) -> (u64, u64) {
+        let [near, far, misses] = self.profiles.cache().counts();
+        (near + far, misses)
     }
 
     /// Whom a token names.
     pub(crate) async fn user(&self, store: &Store, shown: &Shown<'_>, now: UnixNanos) -> Result<Arc<User>, Stranger> {
+        Ok(self.user_from(store, shown, now).await?.0)
+    }
+
+    /// The same, with where its profile was found.
+    pub(crate) async fn user_from(
+        &self,
+        store: &Store,
+        shown: &Shown<'_>,
+        now: UnixNanos,
+    ) -> Result<(Arc<User>, Source), Stranger> {
         let claims = self.identity.verifier.verify(shown.0, now).await.map_err(Stranger::Refused)?;
         if self.revoked().contains(&shown.digest()) {
             return Err(Stranger::Revoked);
         }
-        let profile = self.profile(store, &claims).await.map_err(Stranger::Unavailable)?;
-        Ok(Arc::new(self.as_user(claims.subject.clone(), &profile, Some(&claims))))
+        let (profile, source) = self.profile(store, &claims).await.map_err(Stranger::Unavailable)?;
+        Ok((Arc::new(self.as_user(claims.subject.clone(), &profile, Some(&claims))), source))
     }
 
     /// A profile's user, with what a token says above what the profile does.
@@ -107,32 +198,36 @@ impl Sessions {
         }
     }
 
-    async fn profile(&self, store: &Store, claims: &Claims) -> Result<Arc<Profile>, emberd_store::Error> {
-        let key = format!("{}\0{}", claims.subject, claims.email.as_deref().unwrap_or_default());
-        if let Some(profile) = self.kept(&key) {
-            self.hits.hit();
-            return Ok(profile);
-        }
-        self.hits.miss();
-        let profile = Arc::new(look_up(store, claims).await?);
-        self.keep(key, Arc::clone(&profile));
-        Ok(profile)
+    async fn profile(&self, store: &Store, claims: &Claims) -> Result<(Arc<Profile>, Source), Arc<Unread>> {
+        let key = format!("user {}\0{}", claims.subject, claims.email.as_deref().unwrap_or_default());
+        let (store, claims) = (store.clone(), claims.clone());
+        let read = move || async move {
+            let read = look_up(&store, &claims).await;
+            read.map(|profile| Known(Arc::new(profile))).map_err(Unread::Failed)
+        };
+        let (Known(profile), source) = self.profiles.get(&key, read).await?;
+        Ok((profile, source))
     }
 
-    fn kept(&self, key: &str) -> Option<Arc<Profile>> {
-        let profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.get(key).filter(|(since, _)| since.elapsed() < PROFILE_TIME).map(|(_, profile)| Arc::clone(profile))
-    }
-
-    fn keep(&self, key: String, profile: Arc<Profile>) {
-        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        if profiles.len() >= PROFILES_MAX {
-            profiles.retain(|_, (since, _)| since.elapsed() < PROFILE_TIME);
-            if profiles.len() >= PROFILES_MAX {
-                profiles.clear();
-            }
+    /// The profile of an address, as it stands in the table.
+    pub(crate) async fn profile_by_email(
+        &self,
+        store: &Store,
+        email: &str,
+    ) -> Result<Option<(Arc<Profile>, Source)>, Refusal> {
+        let key = format!("email {email}");
+        let (store, email) = (store.clone(), email.to_owned());
+        let read = move || async move {
+            let profile = store.profile_by_email(&email).await.map_err(Unread::Failed)?;
+            profile.map(|profile| Known(Arc::new(profile))).ok_or(Unread::None)
+        };
+        match self.profiles.get(&key, read).await {
+            Ok((Known(profile), source)) => Ok(Some((profile, source))),
+            Err(unread) => match &*unread {
+                Unread::None => Ok(None),
+                failed => Err(failed.into()),
+            },
         }
-        profiles.insert(key, (Instant::now(), profile));
     }
 
     /// A bridge token for this user; none where there is no shared secret.

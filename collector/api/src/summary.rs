@@ -1,7 +1,7 @@
 //! Every five minutes, how the API did, in one line of the log; and a warning for each threshold that was passed meanwhile.
 //!
 //! The thresholds are the specification's (spec/3, Caches, query help): p95 of the API over 100 ms, the database over 25 ms, fewer than 95 % of
-//! the profiles found in memory, more than 1 % errors. What waits for Phoenix does not count for the API's own times.
+//! the profiles found in a cache, more than 1 % errors. What waits for Phoenix does not count for the API's own times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Shared;
 use crate::meter::Times;
+use crate::sessions::Sessions;
 
 pub(crate) const EVERY: Duration = Duration::from_secs(300);
 const API_P95_MS: u64 = 100;
@@ -41,7 +42,7 @@ impl Counted {
         let sessions = shared.gate.sessions.as_ref();
         Self {
             times: shared.meter.times("proxy"),
-            profiles: sessions.map(|sessions| sessions.hits.counts()).unwrap_or_default(),
+            profiles: sessions.map(Sessions::hits).unwrap_or_default(),
             logins: shared.logins.counts(),
         }
     }
@@ -84,7 +85,7 @@ impl Between {
             Some(_) => {}
         }
         if let Some(ratio) = self.hit_ratio().filter(|ratio| *ratio < HIT_RATIO) {
-            alerts.push(format!("only {:.1} % of the profiles were found in memory", ratio * 100.0));
+            alerts.push(format!("only {:.1} % of the profiles were found in a cache", ratio * 100.0));
         }
         if let Some(ratio) = share(times.errors, times.count).filter(|ratio| *ratio > ERROR_RATIO) {
             alerts.push(format!("{:.1} % of the API's answers are errors of emberd's own", ratio * 100.0));
@@ -99,7 +100,7 @@ impl Between {
             errors = times.errors,
             p95_ms = times.p95(),
             database_ms = self.database_ms,
-            profiles_in_memory = self.hit_ratio(),
+            profiles_cached = self.hit_ratio(),
             logins_good = logins.0,
             logins_bad = logins.1,
             pool_in_use = pool.in_use,
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(between(1_000, 0, 0, (0, 0), None).alerts(), ["the database does not answer"]);
         assert_eq!(
             between(1_000, 0, 0, (94, 6), Some(1.0)).alerts(),
-            ["only 94.0 % of the profiles were found in memory"]
+            ["only 94.0 % of the profiles were found in a cache"]
         );
         assert_eq!(
             between(1_000, 0, 20, (0, 0), Some(1.0)).alerts(),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use emberd_cache::Caches;
+use emberd_cache::wire::Seal;
 use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
 use emberd_evaluators_datasets::Reader;
 use emberd_evaluators_datasets::apart::Apart;
@@ -16,6 +18,7 @@ use emberd_identity::Verifier;
 use emberd_identity::bridge::Bridge;
 use emberd_identity::claims::Party;
 use emberd_identity::jwks::Jwks;
+use emberd_model::Clock;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 
@@ -162,6 +165,7 @@ impl config::Api {
         identity: Option<config::Identity>,
         flags: config::Flags,
         phoenix: &config::Phoenix,
+        caches: emberd_api::Caching,
     ) -> anyhow::Result<emberd_api::Config> {
         let callers = match identity {
             Some(identity) => emberd_api::Callers::Tokens(Box::new(identity.room()?)),
@@ -174,7 +178,25 @@ impl config::Api {
         let (flags, phoenix) = (flags.room(), phoenix.proxied());
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
         let (listen, summary) = (self.listen, self.summary);
-        Ok(emberd_api::Config { listen, callers, rate, flags, phoenix, cors, trusted, reader, summary })
+        Ok(emberd_api::Config { listen, callers, rate, flags, phoenix, cors, trusted, reader, summary, caches })
+    }
+}
+
+impl config::Cache {
+    /// The caches; what they put into Redis is sealed with a secret of the application's and emberd's, where there is one.
+    pub(crate) fn room(
+        &self,
+        identity: Option<&config::Identity>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<emberd_api::Caching> {
+        let redis = self
+            .redis
+            .as_ref()
+            .map(|url| emberd_cache::Config { url: url.reveal().to_owned(), prefix: self.prefix.clone() });
+        let secret = identity.and_then(|identity| identity.secret.as_ref());
+        let seal = secret.map(|secret| Seal::new(secret.reveal().as_bytes()));
+        let caches = Caches::new(redis, seal, clock).context("[cache] redis_url")?;
+        Ok(emberd_api::Caching { caches, users: self.users as usize, answers: self.answers as usize })
     }
 }
 

@@ -107,8 +107,9 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let judging = Judging { hosts: evaluation.hosts.clone(), handle: handle.clone() };
     let (counters, clock) = (doors.counters(), world.clock.clone());
     let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
+    let caches = config.cache.room(config.identity.as_ref(), world.clock.clone())?; // what was read before
     let callers = config.identity.take();
-    let room = config.api.room(callers, config.flags, &config.phoenix)?;
+    let room = config.api.room(callers, config.flags, &config.phoenix, caches)?;
     let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };

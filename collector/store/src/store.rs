@@ -1,5 +1,6 @@
 //! The way into the database, whichever it is.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct Store {
     /// Where [`Store::join_prompts`] goes on. Two that do it at once may go over some names twice.
     joined_up_to: Arc<Mutex<String>>,
     teller: Teller,
+    /// Another's table of profiles was found to have fewer columns than emberd's.
+    pub(crate) lacks_columns: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -64,7 +67,8 @@ impl Store {
             Target::Sqlite(path) => Backend::Sqlite(Sqlite::open(&path, config.max_connections)?),
             Target::Postgres(url) => Backend::Postgres(Postgres::open(&url, config.max_connections)?),
         };
-        Ok(Self { backend: Arc::new(backend), joined_up_to: Arc::default(), teller: Teller::default() })
+        let (joined_up_to, teller, lacks_columns) = Default::default();
+        Ok(Self { backend: Arc::new(backend), joined_up_to, teller, lacks_columns })
     }
 
     /// The same database as this caller sees it: on PostgreSQL what is read from the library's tables goes through the policies, with

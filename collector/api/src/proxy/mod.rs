@@ -22,6 +22,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use emberd_cache::{Cache, Found, Ticket};
 use emberd_identity::{Caller, Permission};
 use emberd_model::breaker::Breaker;
 use futures_util::{StreamExt as _, stream};
@@ -31,11 +32,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::kept::{ANSWER_BYTES_MAX, Answer, Answers, Found, Question};
+use self::kept::{ANSWER_BYTES_MAX, Answer, Kept, Question};
 use self::path::Sought;
-use crate::Shared;
 use crate::contract::{self, Contract, Given};
 use crate::refusal::Refusal;
+use crate::{Caching, Shared};
 
 /// How long a connection may take to come about, and how long an answer is waited for where an old one could be given.
 const IMPATIENT: Duration = Duration::from_millis(800);
@@ -94,20 +95,25 @@ impl std::fmt::Debug for Config {
 pub(crate) struct Proxy {
     config: Config,
     client: reqwest::Client,
-    answers: Answers,
+    answers: Arc<Cache<Kept>>,
     breaker: Mutex<Breaker>,
     places: Semaphore,
-    flights: Mutex<HashMap<Question, watch::Receiver<Option<Flown>>>>,
+    flights: Mutex<Flights>,
     /// The flights themselves: one goes on when whoever asked first is gone.
     flying: Mutex<JoinSet<()>>,
     asked: AtomicU64,
     faults: AtomicU64,
 }
 
+/// Questions on their way, each with what was written when it went.
+type Flights = HashMap<Question, (Ticket, watch::Receiver<Option<Flown>>)>;
+
 /// What became of a question.
 #[derive(Clone)]
 enum Flown {
     Answer(Arc<Answer>),
+    /// Another emberd has asked it.
+    Kept(Arc<Answer>),
     /// Too long to be kept: whoever wants it asks for himself.
     Long,
     /// Phoenix has no such path: it answers with the page of its own application.
@@ -147,7 +153,7 @@ struct Onward {
 }
 
 impl Proxy {
-    pub(crate) fn new(config: Config) -> std::io::Result<Self> {
+    pub(crate) fn new(config: Config, caching: &Caching) -> std::io::Result<Self> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -156,7 +162,7 @@ impl Proxy {
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Self {
-            answers: Answers::new(config.cache),
+            answers: kept::answers(config.cache, caching),
             config,
             client,
             breaker: Mutex::new(Breaker::new(FAULTS_MAX, COOLDOWN)),
@@ -240,7 +246,7 @@ impl Proxy {
         }
     }
 
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<Question, watch::Receiver<Option<Flown>>>> {
+    fn flights(&self) -> std::sync::MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -248,12 +254,13 @@ impl Proxy {
     async fn fly(self: &Arc<Self>, question: &Question, onward: Onward, patience: Duration) -> Flown {
         let mut flight = {
             let mut flights = self.flights();
-            match flights.get(question) {
-                Some(flight) => flight.clone(),
+            // One that went before something was written is for those who asked before it.
+            match flights.get(question).filter(|(ticket, _)| !self.answers.is_past(ticket)) {
+                Some((_, flight)) => flight.clone(),
                 None if flights.len() >= FLIGHTS_MAX => return Flown::Trouble(Trouble::Resting(COOLDOWN)),
                 None => {
                     let (told, flight) = watch::channel(None);
-                    flights.insert(question.clone(), flight.clone());
+                    flights.insert(question.clone(), (self.answers.ticket(), flight.clone()));
                     let landing = Arc::clone(self).land(question.clone(), onward, told);
                     let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
                     while flying.try_join_next().is_some() {}
@@ -268,12 +275,16 @@ impl Proxy {
 
     /// Asks, keeps the answer, and tells those who wait; the next one asks anew.
     async fn land(self: Arc<Self>, question: Question, onward: Onward, told: watch::Sender<Option<Flown>>) {
-        let writes = self.answers.writes();
-        let flown = self.fetch(&onward).await;
+        let key = question.key();
+        let (kept, ticket) = self.answers.find_far(&key, Duration::MAX).await;
+        let flown = match kept {
+            Some((Kept(answer), _)) => Flown::Kept(answer),
+            None => self.fetch(&onward).await,
+        };
         if let Flown::Answer(answer) = &flown
             && answer.status == StatusCode::OK
         {
-            self.answers.keep(question.clone(), Arc::clone(answer), writes);
+            self.answers.keep(&key, Kept(Arc::clone(answer)), &ticket);
         }
         self.flights().remove(&question);
         told.send_replace(Some(flown));
@@ -283,17 +294,16 @@ impl Proxy {
         let accept = onward.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let target = onward.url.as_str().to_owned();
         let question = Question { role: onward.role, target, accept: accept.to_owned() };
-        let stale = match self.answers.find(&question) {
-            Some(Found::Fresh(answer)) => {
-                self.answers.hits.hit();
-                return Ok(given(&answer, "hit"));
-            }
-            Some(Found::Stale(answer)) => Some(answer),
+        let stale = match self.answers.find(&question.key()) {
+            Some(Found::Fresh(Kept(answer), _)) => return Ok(given(&answer, "hit")),
+            Some(Found::Old(Kept(answer))) => Some(answer),
             None => None,
         };
-        self.answers.hits.miss();
         let patience = if stale.is_some() { IMPATIENT } else { PATIENT };
-        match (self.fly(&question, onward.clone(), patience).await, stale) {
+        let flown = self.fly(&question, onward.clone(), patience).await;
+        self.answers.asked(matches!(flown, Flown::Kept(_)));
+        match (flown, stale) {
+            (Flown::Kept(answer), _) => Ok(given(&answer, "hit")),
             (Flown::Answer(answer), Some(stale)) if answer.status.is_server_error() => Ok(given(&stale, "stale")),
             (Flown::Answer(answer), _) => Ok(given(&answer, "miss")),
             (Flown::Page, _) => Err(Refusal::Missing("path")),
@@ -310,9 +320,9 @@ impl Proxy {
             left = left.checked_sub(piece.len()).ok_or_else(|| std::io::Error::other("too long"))?;
             Ok::<_, std::io::Error>(piece)
         });
-        let answer = self.send(&onward, reqwest::Body::wrap_stream(bounded)).await;
-        self.answers.invalidate();
-        Ok(streamed(answer?))
+        // Also where the caller goes away meanwhile: Phoenix may have taken it.
+        let _written = Written(&self.answers);
+        Ok(streamed(self.send(&onward, reqwest::Body::wrap_stream(bounded)).await?))
     }
 
     /// How the way to Phoenix is doing.
@@ -323,10 +333,14 @@ impl Proxy {
             "faults": self.faults.load(Ordering::Relaxed),
         })
     }
+}
 
-    /// What is kept: hits and misses, answers and bytes.
-    pub(crate) fn cached(&self) -> ((u64, u64), (usize, usize)) {
-        (self.answers.hits.counts(), self.answers.size())
+/// A write on its way. When it is over no answer counts any more, on any emberd: Phoenix alone knows what it changes.
+struct Written<'p>(&'p Cache<Kept>);
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        self.0.forget_all("");
     }
 }
 

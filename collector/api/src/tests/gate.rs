@@ -6,7 +6,7 @@ use emberd_model::clock::Still;
 use hyper::StatusCode;
 
 use super::identity::identity;
-use super::world::{Kind, NOW, RATE, Told, World, engine};
+use super::world::{Kind, NOW, RATE, Told, World, caches, engine};
 use crate::{Api, Callers, Config};
 
 /// Paths and methods that there are not, in JSON like everything else.
@@ -196,6 +196,7 @@ async fn ports_that_must_not_or_cannot_be_bound() {
             trusted: Vec::new(),
             reader: Default::default(),
             summary: true,
+            caches: caches(),
         };
         Api::bind(config, world.store.clone(), engine.handle(), Arc::new(Told::default()), Arc::new(Still::at(NOW)))
             .map(|api| api.address())

@@ -84,6 +84,12 @@ impl View for Told {
     }
 }
 
+/// Caches in memory, of the usual size.
+pub(super) fn caches() -> crate::Caching {
+    let caches = emberd_cache::Caches::in_memory(Arc::new(Still::at(NOW)));
+    crate::Caching { caches, users: 10_000, answers: 500 }
+}
+
 pub(super) struct World {
     pub(super) address: SocketAddr,
     pub(super) store: Store,
@@ -161,8 +167,9 @@ impl World {
         // Whoever a test asks from is behind this one.
         let trusted = vec![crate::Network::new("127.0.0.1".parse().unwrap(), 32).unwrap()];
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let reader = Default::default();
-        let config = Config { listen, callers, cors, rate: RATE, flags, phoenix, trusted, reader, summary: true };
+        let (reader, caches) = (Default::default(), caches());
+        let config =
+            Config { listen, callers, cors, rate: RATE, flags, phoenix, trusted, reader, summary: true, caches };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());

@@ -1,20 +1,26 @@
-//! `emberd user list | add | password`: who may log in with a password, where the application does not sign tokens itself.
+//! `emberd user list | add | role | password`: who may log in with a password, where the application does not sign tokens itself.
 //!
 //! It works on the database beside a daemon that may be running. A password is read from the standard input, never from the command line,
 //! which others can see.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use emberd_cache::Pattern;
 use emberd_identity::password;
 use emberd_store::Store;
 use emberd_store::people::Profile;
 use uuid::Uuid;
 
 use super::Where;
+use crate::config::Config;
 use crate::world::World;
+
+/// How long Redis may take to confirm that the others were told.
+const TELLING_TIME_MAX: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -39,6 +45,15 @@ enum What {
         #[command(flatten)]
         place: Where,
     },
+    /// Change the role of a profile, where the table of profiles is emberd's own; every emberd that shares the Redis hears of it at once
+    Role {
+        /// The profile's address
+        email: String,
+        /// admin, or any role of the application's
+        role: String,
+        #[command(flatten)]
+        place: Where,
+    },
     /// Set the password of a profile, read from the standard input: a password, or its argon2id or bcrypt hash
     Password {
         /// The profile's address
@@ -52,7 +67,8 @@ enum What {
 }
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (What::List(place) | What::Add { place, .. } | What::Password { place, .. }) = &options.what;
+    let (What::List(place) | What::Add { place, .. } | What::Role { place, .. } | What::Password { place, .. }) =
+        &options.what;
     let config = match place.load() {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -62,6 +78,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let done = match &options.what {
         What::List(_) => list(&store).await,
         What::Add { email, name, role, .. } => add(&store, email, name.clone(), role).await,
+        What::Role { email, role, .. } => set_role(&store, email, role, &config).await,
         What::Password { email, remove, .. } => set_password(&store, email, *remove).await,
     };
     store.close().await;
@@ -89,6 +106,25 @@ async fn add(store: &Store, email: &str, name: Option<String>, role: &str) -> an
         bail!("{email} has a profile already, or the table of profiles is the application's own: make it there");
     }
     println!("{id}  {email}");
+    Ok(())
+}
+
+async fn set_role(store: &Store, email: &str, role: &str, config: &Config) -> anyhow::Result<()> {
+    let email = email.trim().to_lowercase();
+    let profile =
+        store.profile_by_email(&email).await?.with_context(|| format!("no profile has the address {email}"))?;
+    if !store.set_role(profile.id, role.to_owned()).await? {
+        bail!("the table of profiles is the application's own: change the role there");
+    }
+    let caches = config.cache.room(config.identity.as_ref(), World::real().clock)?.caches;
+    // By whatever a token names the user: which keys those are, nobody knows here.
+    if caches.tell(Pattern::beginning(emberd_api::PROFILES, ""), TELLING_TIME_MAX).await {
+        println!("{email} is {role}");
+    } else {
+        println!(
+            "{email} is {role}; Redis does not answer: where the old role is kept, it counts for up to five minutes"
+        );
+    }
     Ok(())
 }
 

@@ -8,7 +8,6 @@ use std::ffi::OsString;
 
 use super::document::{Found, Value};
 use super::faults::{Fault, Place, near};
-use super::units::FromValue;
 
 /// The data directory, where `--data-dir` does not name it.
 pub(super) const DATA_DIR: &str = "EMBERD_DATA_DIR";
@@ -17,13 +16,6 @@ pub(super) const DATA_DIR: &str = "EMBERD_DATA_DIR";
 const OTHERS: [&str; 4] = ["EMBERD_LOG", "EMBERD_CACHE", "EMBERD_FIXTURES", "EMBERD_PHOENIX"];
 /// The same, by how they begin.
 const OTHERS_BEGIN: [&str; 3] = ["EMBERD_TEST_", "EMBERD_KILL_", "EMBERD_BENCH_"];
-
-/// What a value must be.
-type Check = fn(&Found) -> Result<(), String>;
-
-/// The app's names for what emberd has no key for yet, and what they hold.
-const APP_LATER: [(&str, Check); 2] =
-    [("REDIS_URL", |_| Ok(())), ("PHOENIX_ENABLE_AUTH_CACHE", |found| bool::from_value(found).map(drop))];
 
 /// What the environment holds that may concern emberd.
 #[derive(Default)]
@@ -81,8 +73,8 @@ impl Environment {
         Some(Found { value: Value::Untyped(text.clone()), place: Place::Variable(name.into()) })
     }
 
-    /// Names that begin with `EMBERD_` and mean nothing; the app's names that have no key yet. Call when every key has asked.
-    pub(super) fn finish(&self, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
+    /// Names that begin with `EMBERD_` and mean nothing. Call when every key has asked.
+    pub(super) fn finish(&self, faults: &mut Vec<Fault>) {
         let fault =
             |name: &str, message: String| Fault { place: Place::Variable(name.into()), key: String::new(), message };
         for name in self.variables.keys().filter(|name| name.starts_with("EMBERD_")) {
@@ -91,13 +83,6 @@ impl Environment {
                 let known = self.asked.iter().map(String::as_str);
                 let hint = near(name, known).map_or(String::new(), |near| format!(", did you mean {near}?"));
                 faults.push(fault(name, format!("unknown variable{hint}")));
-            }
-        }
-        for (name, check) in APP_LATER {
-            let Some(found) = self.app(name) else { continue };
-            match check(&found) {
-                Ok(()) => warnings.push(fault(name, "not used yet".into())),
-                Err(message) => faults.push(fault(name, message)),
             }
         }
     }

@@ -9,9 +9,10 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`evaluation`], [`identity`], [`flags`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`cache`], [`evaluation`], [`identity`], [`flags`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
+mod cache;
 mod checks;
 mod document;
 mod environment;
@@ -32,6 +33,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+pub(crate) use cache::Cache;
 pub(crate) use evaluation::{Llm, Plugin, PluginSource};
 use faults::Place;
 pub(crate) use faults::{Errors, Fault};
@@ -73,6 +75,8 @@ pub(crate) struct Config {
     pub flags: Flags,
     /// The API.
     pub api: Api,
+    /// What is kept of what was read.
+    pub cache: Cache,
     warnings: Vec<Fault>,
 }
 
@@ -139,6 +143,7 @@ fn read(
         identity: identity::identity(&mut reader),
         flags: flags::flags(&mut reader),
         api: sections::api(&mut reader),
+        cache: cache::cache(&mut reader),
         warnings: Vec::new(),
         data_dir,
     };

@@ -144,7 +144,7 @@ impl Reader {
             let message = format!("unknown {what} `{name}`{hint}");
             self.faults.push(Fault { place: found.place, key: String::new(), message });
         }
-        self.environment.finish(&mut self.faults, &mut self.warnings);
+        self.environment.finish(&mut self.faults);
     }
 }
 

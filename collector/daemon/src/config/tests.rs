@@ -571,15 +571,54 @@ fn a_demo_can_move_what_was_configured() {
     assert_eq!(config.intake.http, free);
 }
 
+/// The Redis's address, from wherever it is named, and never shown with its password.
+#[test]
+fn a_redis_is_named_in_one_place_and_its_password_is_shown_nowhere() {
+    let bare = Folder::with("").load(&[]).unwrap().cache;
+    assert_eq!((bare.redis, bare.prefix.as_str(), bare.users, bare.answers), (None, "emberd", 10_000, 500));
+    let url = |config: Config| config.cache.redis.map(|url| url.reveal().to_owned());
+    let place = Folder::with("[cache]\nredis_url = \"redis://file\"\nusers = 7\n");
+    let app = ("REDIS_URL", "rediss://:hush@app:6380/2");
+    assert_eq!(url(place.load(&[]).unwrap()).as_deref(), Some("redis://file"));
+    let loaded = place.load(&[app, ("PHOENIX_ENABLE_AUTH_CACHE", "false")]).unwrap();
+    assert_eq!(loaded.cache.users, 0);
+    assert!(!format!("{loaded:?}").contains("hush"));
+    assert_eq!(url(loaded).as_deref(), Some("rediss://:hush@app:6380/2"));
+    let own = url(place.load(&[app, ("EMBERD_CACHE_REDIS_URL", "unix:///run/redis.sock")]).unwrap());
+    assert_eq!(own.as_deref(), Some("unix:///run/redis.sock"));
+
+    let file = |text: &str| Folder::with("[cache]\nredis_url_file = \"url\"\n").file("url", 0o600, text);
+    assert_eq!(url(file("redis://:hush@h\n").load(&[]).unwrap()).as_deref(), Some("redis://:hush@h"));
+    assert!(file("redis://h").faults(&[app]).contains("redis_url_file: redis_url is set too"));
+    for bad in ["http://:hush@h", "redis://:hush@", "redis://:hush@h/x", "hush", "redis://:hush@h:99999", "redis:hush"]
+    {
+        let faults = file(bad).faults(&[]);
+        assert!(faults.starts_with("emberd.toml:2: [cache] redis_url_file: ") && !faults.contains("hush"), "{faults}");
+        let faults = Folder::with("").faults(&[("REDIS_URL", bad)]);
+        assert!(faults.starts_with("REDIS_URL: [cache] redis_url: ") && !faults.contains("hush"), "{faults}");
+    }
+    let shown = Folder::with("[cache]\nredis_url = \"redis://:hush@h\"\n").load(&[]).unwrap();
+    let warnings: Vec<_> = shown.warnings().iter().map(ToString::to_string).collect();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("holds a password") && !warnings[0].contains("hush"),
+        "{warnings:?}"
+    );
+}
+
 /// What is set and not used yet is said.
 #[test]
 fn what_is_not_used_yet_is_said() {
     let place = Folder::with("[archive]\nurl = \"s3://b/p\"\n[flags]\ntraces = false\n");
-    let config = place.load(&[("REDIS_URL", "redis://h"), ("OPENAI_API_KEY", "x")]).unwrap();
+    let config = place.load(&[("OPENAI_API_KEY", "x")]).unwrap();
     let mut warnings: Vec<_> =
         config.warnings().iter().map(|fault| fault.to_string().rsplit('/').next().unwrap().to_owned()).collect();
     warnings.sort();
-    assert_eq!(warnings, ["REDIS_URL: not used yet", "emberd.toml:2: [archive] url: not used yet"]);
+    assert_eq!(warnings, ["emberd.toml:2: [archive] url: not used yet"]);
+    assert!(config.api.summary);
+    let app = [("PHOENIX_PUBLIC_URL", "https://phoenix.example"), ("PHOENIX_ENABLE_MONITORING", "false")];
+    let config = place.load(&app).unwrap();
+    assert_eq!(config.phoenix.public_url.unwrap().as_str(), "https://phoenix.example/");
+    assert!(!config.api.summary);
     assert!(!config.flags.traces.enabled && config.flags.evaluations.enabled);
     // The application's own switch turns every part off.
     let off = place.load(&[("PHOENIX_ENABLED", "false")]).unwrap().flags;

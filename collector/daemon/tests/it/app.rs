@@ -73,7 +73,7 @@ async fn serve(file: PathBuf, running: &mut JoinSet<()>) -> String {
     url
 }
 
-fn secret_file(home: &Home, name: &str, text: &str) -> String {
+pub fn secret_file(home: &Home, name: &str, text: &str) -> String {
     let path = home.path().join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("emberd-model", 0),
     ("emberd-proto", 0),
     ("emberd-log", 1),
     ("emberd-store", 1),
     ("emberd-phoenix", 1),
     ("emberd-identity", 1),
+    ("emberd-cache", 1),
     ("emberd-evaluators-kit", 1),
     ("emberd-evaluators-datasets", 1),
     ("emberd-graph", 2),

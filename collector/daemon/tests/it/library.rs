@@ -27,7 +27,7 @@ pub fn postgres_server() -> String {
 pub struct Library {
     pub home: Home,
     kind: Kind,
-    url: String,
+    pub url: String,
 }
 
 impl Library {

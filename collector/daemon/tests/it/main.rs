@@ -32,6 +32,7 @@ mod phoenix;
 mod postgres;
 mod process;
 mod quarantine;
+mod redis;
 mod refuses_to_start;
 mod sink;
 mod slow_socket;

@@ -63,7 +63,10 @@ impl Home {
             command.arg("--config").arg(self.config());
         }
         for (key, _) in std::env::vars() {
-            if key.starts_with("EMBERD_") || key.starts_with("PHOENIX_") || key == "DATABASE_URL" {
+            if key.starts_with("EMBERD_")
+                || key.starts_with("PHOENIX_")
+                || ["DATABASE_URL", "REDIS_URL"].contains(&key.as_str())
+            {
                 command.env_remove(key);
             }
         }

@@ -188,6 +188,25 @@ impl Db {
         }
     }
 
+    /// The last column of what SQL that no part of the store offers says.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        use sqlx::Row;
+        let sql = AssertSqlSafe(sql.replace("public.", if self.is_sqlite() { "" } else { "public." }));
+        match self.is_sqlite() {
+            true => {
+                let url = format!("sqlite:{}", self.file().display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| row.get(row.len() - 1)).collect()
+            }
+            false => {
+                let mut connection = PgConnection::connect(&self.config.url).await.unwrap();
+                let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+                rows.iter().map(|row| row.get(row.len() - 1)).collect()
+            }
+        }
+    }
+
     pub(crate) fn file(&self) -> PathBuf {
         self.config.data_dir.join("emberd.db")
     }
