@@ -85,7 +85,8 @@ mod tests {
     async fn who_does_not_read_is_given_up_and_who_reads_slowly_is_not() {
         let (near, mut far) = duplex(1_000);
         let mut near = Timely::new(near);
-        let slow = tokio::spawn(async move {
+        let mut slow = tokio::task::JoinSet::new();
+        slow.spawn(async move {
             let mut read = vec![0; 500];
             for _ in 0..10 {
                 tokio::time::sleep(STALL_MAX - Duration::from_secs(1)).await;
@@ -94,7 +95,7 @@ mod tests {
             far
         });
         near.write_all(&[7; 6_000]).await.unwrap();
-        let _far = slow.await.unwrap();
+        let _far = slow.join_next().await.unwrap().unwrap();
         let began = Instant::now();
         let error = near.write_all(&[7; 6_000]).await.unwrap_err();
         assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, STALL_MAX));

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::{SocketIo, TransportType};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -68,6 +69,8 @@ pub(crate) struct Live {
     io: SocketIo,
     service: BoxCloneSyncService<Request, Response, Infallible>,
     places: Places,
+    /// A task for each socket that was let in.
+    listeners: Mutex<JoinSet<()>>,
     refused: AtomicU64,
 }
 
@@ -92,7 +95,14 @@ impl Live {
             .max_buffer_size(QUEUE)
             .build_svc();
         let service = BoxCloneSyncService::new(MapResponse::new(service, axum_body));
-        Self { hub: Hub::new(), io, service, places: Places::default(), refused: AtomicU64::new(0) }
+        Self {
+            hub: Hub::new(),
+            io,
+            service,
+            places: Places::default(),
+            listeners: Mutex::default(),
+            refused: AtomicU64::new(0),
+        }
     }
 
     /// Lets sockets in. They hold nothing of `shared` alive.
@@ -113,6 +123,22 @@ impl Live {
     /// Ends all sockets.
     pub(crate) async fn close(&self) {
         self.io.close().await;
+        let mut listeners = std::mem::take(&mut *self.listeners());
+        listeners.shutdown().await;
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, listener: impl Future<Output = ()> + Send + 'static) {
+        let mut listeners = self.listeners();
+        while let Some(ended) = listeners.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a socket's task died");
+            }
+        }
+        listeners.spawn(listener);
     }
 
     /// Appends how it goes, in Prometheus' text format.
@@ -268,7 +294,7 @@ fn listen(shared: Weak<Shared>, socket: SocketRef, auth: TryData<Value>) {
     let gone = listener.gone.clone();
     socket.on_disconnect(async move || gone.cancel());
     let joined = alive.live.hub.join(Auth::read(auth).last_event);
-    tokio::spawn(listener::run(shared, socket, listener, joined));
+    alive.live.spawn(listener::run(shared, socket, listener, joined));
 }
 
 /// What a client may say yet.

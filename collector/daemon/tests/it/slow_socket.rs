@@ -71,7 +71,8 @@ async fn a_socket_that_does_not_read_is_left_behind() {
     let mut slow = connected(&emberd, Some(4_096)).await;
     let mut quick = connected(&emberd, None).await;
     assert_eq!(sockets(&emberd).await, Some(2));
-    let hearing = tokio::spawn(async move {
+    let mut hearing = tokio::task::JoinSet::new();
+    hearing.spawn(async move {
         let (mut heard, mut missed) = (BTreeSet::new(), 0);
         while heard.len() + missed < TRACES {
             let text = said(&mut quick).await.expect("the quick one is not ended");
@@ -91,7 +92,8 @@ async fn a_socket_that_does_not_read_is_left_behind() {
         // Within what is told in a second.
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
-    let (heard, mut quick) = tokio::time::timeout(PATIENCE, hearing).await.expect("all is told").unwrap();
+    let (heard, mut quick) =
+        tokio::time::timeout(PATIENCE, hearing.join_next()).await.expect("all is told").unwrap().unwrap();
     let since = Instant::now();
     while sockets(&emberd).await != Some(1) {
         assert!(since.elapsed() < PATIENCE, "the slow one is held for ever");
