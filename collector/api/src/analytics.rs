@@ -136,7 +136,12 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken, drained: &Can
     let computed = async {
         let mut turn = 0;
         while !stop.is_cancelled() {
-            if let Err(error) = compute(shared, turn % WEEK_EVERY == 0).await {
+            let done = tokio::select! {
+                done = compute(shared, turn % WEEK_EVERY == 0) => done,
+                // What was computed stands, and the rest is computed after the next start.
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = done {
                 tracing::warn!(%error, "sessions and days could not be computed");
             }
             turn += 1;
