@@ -1,12 +1,13 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | all
+//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | caches | all
 //!
 //! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
 //! The figures and the machine they were measured on: `benches/README.md`.
 
 mod abuse;
+mod caches;
 mod endure;
 mod fold;
 mod growth;
@@ -51,6 +52,8 @@ enum Bench {
     Endure(endure::Options),
     /// Latency and memory beside plugins that misbehave
     Abuse(abuse::Options),
+    /// Authenticated reads while Redis is up, stalled, killed and back; how many profiles a cache has for a thousand users
+    Caches(caches::Options),
     /// All of them
     All(intake::Options),
     /// The load generator alone
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Growth(options) => growth::run(&options)?,
         Bench::Endure(options) => endure::run(&options)?,
         Bench::Abuse(options) => abuse::run(&options)?,
+        Bench::Caches(options) => caches::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();
@@ -83,6 +87,7 @@ fn main() -> anyhow::Result<()> {
             growth::run(&growth::Options::default())?;
             endure::run(&endure::Options::default())?;
             abuse::run(&abuse::Options::default())?;
+            caches::run(&caches::Options::default())?;
         }
         Bench::Load(_) => {}
     }
