@@ -1,6 +1,6 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | api | all
+//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | api | caches | all
 //!
 //! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
@@ -8,6 +8,7 @@
 
 mod abuse;
 mod api;
+mod caches;
 mod endure;
 mod fold;
 mod growth;
@@ -54,6 +55,8 @@ enum Bench {
     Abuse(abuse::Options),
     /// The API: reads and logins with tokens, Phoenix through emberd, sockets
     Api(api::Options),
+    /// Authenticated reads while Redis is up, stalled, killed and back; how many profiles a cache has for a thousand users
+    Caches(caches::Options),
     /// All of them
     All(intake::Options),
     /// The load generator alone
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Endure(options) => endure::run(&options)?,
         Bench::Abuse(options) => abuse::run(&options)?,
         Bench::Api(options) => api::run(&options)?,
+        Bench::Caches(options) => caches::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();
@@ -88,6 +92,7 @@ fn main() -> anyhow::Result<()> {
             endure::run(&endure::Options::default())?;
             abuse::run(&abuse::Options::default())?;
             api::run(&api::Options::default())?;
+            caches::run(&caches::Options::default())?;
         }
         Bench::Load(_) => {}
     }
