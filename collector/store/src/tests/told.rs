@@ -23,7 +23,7 @@ async fn who_listens_hears_of_rows(mut db: Db) {
     let prompt = db.prompt("greeting").await;
     let [root_span, call_span] = trace(2, 4_000, 80).map(|span| span.of_prompt("greeting"));
     let later = call(&root_span, 77, (100, 50));
-    db.record(&[call_span.clone()]).await;
+    db.record(std::slice::from_ref(&call_span)).await;
     assert_eq!(rows.try_recv(), Err(TryRecvError::Empty), "its root has not ended");
     db.record(&[root_span]).await;
     let told = rows.try_recv().unwrap();
