@@ -47,7 +47,9 @@ async fn requests_that_could_be_read_in_two_ways() {
 fn the_rows_of_the_docs_are_tests() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut sources = String::new();
-    for folder in ["collector/api/src", "collector/identity/src", "evaluators/datasets/src"] {
+    for folder in
+        ["collector/api/src", "collector/identity/src", "collector/daemon/tests/it", "evaluators/datasets/src"]
+    {
         read(&root.join(folder), &mut sources);
     }
     let docs = std::fs::read_to_string(root.join("docs/api.md")).unwrap();

@@ -168,6 +168,7 @@ const stories = {
     const health = await ok('GET', '/api/phoenix/health', session(ADA));
     assert.deepEqual([health.database.healthy, health.phoenix.healthy], [true, true]);
     assert.ok(health.cache.metrics.phoenix.hits >= 1);
+    if (process.env.REDIS) assert.equal(health.cache.stats.redis.state, 'up', JSON.stringify(health.cache.stats));
     const stats = await ok('GET', '/api/phoenix/stats', session(ADA));
     assert.ok(stats.prompts >= 1 && Array.isArray(stats.data));
   },

@@ -1,5 +1,5 @@
 //! A prompt library's own kind of client against the real binary: Node, jsonwebtoken, fetch and an Apollo gateway (`tests/app/suite.cjs`),
-//! with a real Phoenix behind that asks for keys, and socket.io-client (`tests/app/sockets.cjs`); on SQLite and on PostgreSQL.
+//! with a real Phoenix behind that asks for keys, and socket.io-client (`tests/app/sockets.cjs`); on SQLite, and on PostgreSQL and Redis.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -156,6 +156,7 @@ async fn the_applications_client_works() {
     let mut running = JoinSet::new();
     let jwks = serve(shared.path().join("jwks.json"), &mut running).await;
     let (phoenix, [admin, member]) = phoenix_with_keys(&shared.path().join("phoenix")).await;
+    let mut left = Vec::new();
     for kind in Kind::ALL {
         let mut library = Library::new(kind).await;
         let home = &mut library.home;
@@ -166,13 +167,24 @@ async fn the_applications_client_works() {
             .set("EMBERD_PHOENIX_URL", &phoenix.url())
             .set("EMBERD_PHOENIX_API_KEY_FILE", &admin)
             .set("EMBERD_PHOENIX_MEMBER_API_KEY_FILE", &member);
+        let mut suite = node("suite.cjs");
+        if kind == Kind::Postgres {
+            let redis = std::env::var("EMBERD_TEST_REDIS").expect("set EMBERD_TEST_REDIS, or run make test");
+            home.set("REDIS_URL", &redis).set("EMBERD_CACHE_PREFIX", &uuid::Uuid::new_v4().simple().to_string());
+            suite.env("REDIS", redis);
+        }
         let emberd = home.start();
         with_password(home);
-        let mut suite = node("suite.cjs");
         suite.env("KEYS", shared.path()).env("EMAIL", EMAIL).env("PASSWORD", PASSWORD);
         let told = tokio::task::block_in_place(|| run(&mut suite, &emberd, &format!("{kind:?}")));
         assert_eq!(told.lines().count(), 8, "{told}");
+        left.push((library, emberd));
+    }
+    // Phoenix dies under both.
+    phoenix.kill().await.unwrap();
+    for (_library, emberd) in left {
+        let told = tokio::task::block_in_place(|| run(&mut node("phoenix_gone.cjs"), &emberd, "without Phoenix"));
+        assert_eq!(told.lines().count(), 3, "{told}");
         emberd.terminate();
     }
-    phoenix.terminate(Duration::from_secs(20)).await.unwrap();
 }
