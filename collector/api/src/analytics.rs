@@ -1,8 +1,8 @@
 //! `POST /api/analytics/events`: what users of the application do; and what is computed of it and of the traces, beside requests.
 //!
 //! Promise: what is answered with 202 is written as soon as the database takes it; where no more can be held the answer is 503. Whose event
-//! it is says the token, never the body. Sessions and days are computed anew every [`EVERY`], those that lie back up to a week every
-//! [`WEEK_EVERY`]th time; several emberds may do it at once and end at the same rows (`emberd-store`).
+//! it is says the token, never the body. Today and the sessions of late are computed anew every [`EVERY`], those that lie back up to a week
+//! every [`WEEK_EVERY`]th time, but never so often that it takes more than one [`SHARE`]th of the time; several emberds may do it at once and end at the same rows (`emberd-store`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use emberd_store::Moment;
 use emberd_store::analytics::Event;
 use emberd_store::jobs::Viewer;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,6 +41,8 @@ const BACK_MICROS_MAX: i64 = 30 * 86_400 * 1_000_000;
 const EVERY: Duration = Duration::from_secs(5 * 60);
 /// Every how many times those of the last week are, for traces may come late.
 const WEEK_EVERY: u64 = 12;
+/// A pass is followed by at least so many times as long a pause, less one.
+const SHARE: u32 = 20;
 const DAY_NANOS: u64 = 86_400_000_000_000;
 
 /// Events on their way into the table.
@@ -134,10 +137,11 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken, drained: &Can
         async move { store.put_events(events).await }
     });
     let computed = async {
-        let mut turn = 0;
+        let (mut turn, mut late) = (0, 2 * EVERY);
         while !stop.is_cancelled() {
+            let began = Instant::now();
             let done = tokio::select! {
-                done = compute(shared, turn % WEEK_EVERY == 0) => done,
+                done = compute(shared, turn % WEEK_EVERY == 0, late) => done,
                 // What was computed stands, and the rest is computed after the next start.
                 () = stop.cancelled() => return,
             };
@@ -145,20 +149,23 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken, drained: &Can
                 tracing::warn!(%error, "sessions and days could not be computed");
             }
             turn += 1;
-            let _ = tokio::time::timeout(EVERY, stop.cancelled()).await;
+            let pause = EVERY.max(began.elapsed() * (SHARE - 1));
+            // Of the next pass, with as much again for traces that take long.
+            late = 2 * (pause + began.elapsed());
+            let _ = tokio::time::timeout(pause, stop.cancelled()).await;
         }
     };
     tokio::join!(events, computed);
 }
 
 /// Today, and what went on since shortly; or the whole last week.
-async fn compute(shared: &Shared, is_week: bool) -> Result<(), emberd_store::Error> {
+async fn compute(shared: &Shared, is_week: bool, late: Duration) -> Result<(), emberd_store::Error> {
     let now = shared.clock.now();
     let back = |days: u64| UnixNanos(now.0.saturating_sub(days * DAY_NANOS));
-    let days = if is_week { 7 } else { 1 };
+    let days = if is_week { 7 } else { 0 };
     for day in 0..=days {
         shared.store.refresh_day(back(day)).await?;
     }
-    let since = if is_week { back(7) } else { UnixNanos(now.0.saturating_sub(2 * EVERY.as_nanos() as u64)) };
+    let since = if is_week { back(7) } else { UnixNanos(now.0.saturating_sub(late.as_nanos() as u64)) };
     shared.store.refresh_sessions(since).await
 }

@@ -121,9 +121,10 @@ impl Store {
         let lite = self.kind() == "sqlite";
         let (pico, tokens) = (pico(lite), tokens(lite));
         let user = if lite { "max(user_id)" } else { "max(user_id::text)" };
+        // The coalesce keeps SQLite from going through the index over all sessions in place of that over times.
         let sql = format!(
             "SELECT session_id, {user}, min(created_at), max(created_at), count(*), {tokens}, {pico} FROM public.prompt_traces
-             WHERE session_id IN (SELECT session_id FROM public.prompt_traces WHERE created_at >= $1 AND session_id IS NOT NULL)
+             WHERE session_id IN (SELECT session_id FROM public.prompt_traces WHERE created_at >= $1 AND coalesce(session_id, session_id) IS NOT NULL)
              GROUP BY session_id ORDER BY session_id"
         );
         let read = |line: &Line| -> Result<Session, Fault> {
