@@ -1,7 +1,7 @@
 //! One cache: the memory before Redis.
 //!
 //! Promise: a [`Ticket`] is taken before a value is read; a value whose ticket is older than an invalidation is not kept, neither here nor
-//! in Redis. What Redis says counts only if nothing was invalidated here while it was asked.
+//! in Redis. What Redis said to one who asked before an invalidation is for him alone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,9 +141,6 @@ impl<V: Value> Cache<V> {
         let Some(far) = self.shared.far.as_ref().filter(|_| self.is_far()) else { return (None, ticket) };
         let names = far.names(self.name, key);
         let Some(got) = far.get(self.name, &names, self.limits.far_bytes_max).await else { return (None, ticket) };
-        if self.is_past(&ticket) {
-            return (None, ticket);
-        }
         let now = self.shared.clock.now();
         let found = wire::decode(&names.value, &got.bytes, &got.versions, now, self.shared.seal.as_ref())
             .filter(|(_, age)| *age < young.min(self.limits.age_max).min(self.limits.far))

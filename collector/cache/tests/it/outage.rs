@@ -124,8 +124,8 @@ async fn what_was_forgotten_while_it_was_away_stays_forgotten() {
     assert!(other.caches.stats()["redis"]["connections"].as_u64() > Some(1), "the long one cut them off");
 }
 
-/// What is said last before a process ends is told.
-#[tokio::test(flavor = "multi_thread")]
+/// What is said last before a process ends is told. On one thread, so that it is told to stop before it comes to telling.
+#[tokio::test]
 async fn the_last_words_are_told() {
     let server = Server::start();
     let (mut one, other) = (Process::start(&server.url).await, Process::start(&server.url).await);
@@ -136,6 +136,64 @@ async fn the_last_words_are_told() {
     one.running.join_next().await.unwrap().unwrap();
     until("the other has heard", || other.near("a").is_none()).await;
     assert_eq!(other.far("a").await, None);
+}
+
+/// An invalidation that was sent and came to nothing is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_confirmed_is_told_again() {
+    let server = Server::start();
+    let (relay, mut relaying) = Relay::before(&server.url).await;
+    let (one, other) = (Process::start(&relay.url).await, Process::start(&server.url).await);
+    one.keep("a", "old").await;
+    other.far("a").await.unwrap();
+    relay.swallows.store(true, Ordering::SeqCst);
+    one.texts.forget("a");
+    until("it is not asked", || one.caches.state() == State::Down).await;
+    assert_eq!(other.near("a").as_deref(), Some("old"), "it came to nothing");
+    relay.swallows.store(false, Ordering::SeqCst);
+    until("the other has heard", || other.near("a").is_none()).await;
+    one.until_said().await;
+    assert_eq!((one.far("a").await, other.far("a").await), (None, None));
+    relaying.shutdown().await;
+}
+
+/// A way to Redis on which bytes can be lost.
+struct Relay {
+    url: String,
+    swallows: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn before(url: &str) -> (Self, tokio::task::JoinSet<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Self { url: format!("redis://{}", listener.local_addr().unwrap()), swallows: Arc::default() };
+        let (to, swallows) = (url.strip_prefix("redis://").unwrap().to_owned(), Arc::clone(&relay.swallows));
+        let mut relaying = tokio::task::JoinSet::new();
+        relaying.spawn(async move {
+            let mut ways = tokio::task::JoinSet::new();
+            while let Ok((from, _)) = listener.accept().await {
+                let Ok(to) = tokio::net::TcpStream::connect(&to).await else { continue };
+                let ((from_read, from_write), (to_read, to_write)) = (from.into_split(), to.into_split());
+                ways.spawn(pass(from_read, to_write, Arc::clone(&swallows)));
+                ways.spawn(pass(to_read, from_write, Arc::clone(&swallows)));
+            }
+        });
+        (relay, relaying)
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    swallows: Arc<AtomicBool>,
+) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut bytes = [0; 4_096];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !swallows.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Without a Redis at the address, everything is as without an address.

@@ -49,6 +49,10 @@ async fn what_was_read_before_an_invalidation_counts_for_nobody_after_it() {
     let (one, other) = (Process::start(&server.url).await, Process::start(&server.url).await);
     for all in [false, true] {
         let (_, early) = one.texts.find_far("a", Duration::MAX).await;
+        let name = if all { "emberd:v:texts".to_owned() } else { version_of_a() };
+        let mut raw = server.raw().await;
+        let mut version = async || redis::cmd("GET").arg(&name).query_async::<Option<String>>(&mut raw).await.unwrap();
+        let before = version().await;
         // The versions that `early` knows, in a process that has heard of nothing since.
         let deaf = Process::start(&server.url).await;
         if all {
@@ -57,6 +61,8 @@ async fn what_was_read_before_an_invalidation_counts_for_nobody_after_it() {
             other.texts.forget("a")
         }
         other.until_said().await;
+        let after = version().await;
+        assert!(after.is_some() && after != before, "{before:?} {after:?}");
         until("it was heard", || one.texts.is_past(&early)).await;
         one.texts.keep("a", super::server::Text("old".to_owned()), &early);
         assert_eq!(one.near("a"), None);
