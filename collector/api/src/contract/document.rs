@@ -65,9 +65,9 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     })
 }
 
-/// As OpenAPI writes it: `{path}` for the rest of one.
+/// As OpenAPI writes it: `{path}` for the rest of one, and no slash at the end (Socket.IO's own path has one).
 fn path_of(path: &str) -> String {
-    path.replace("{*", "{")
+    path.trim_end_matches('/').replace("{*", "{")
 }
 
 const TAGS: [(&str, &str); 10] = [

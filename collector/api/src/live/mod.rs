@@ -163,7 +163,7 @@ impl Live {
 }
 
 pub(crate) const CONNECT: Contract = Contract::new(
-    "Socket.IO v4 over WebSocket: `evaluation:update` and `trace:complete`; the token goes into the client's `auth`",
+    "Socket.IO v4 over WebSocket, at `/socket.io/`: `evaluation:update` and `trace:complete`; the token goes into the client's `auth`",
 )
 .answers(&[(101, Given::Nothing), (400, Given::Anything)])
 .refuses(&[429, 503]);
