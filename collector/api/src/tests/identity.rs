@@ -274,6 +274,45 @@ async fn a_password_gives_a_bridge_token() {
     }
 }
 
+/// What a login reads is kept: the second one says so, and so do health and metrics. An address that nobody has is not kept.
+#[tokio::test]
+async fn a_second_login_is_answered_by_the_cache() {
+    let world = World::with(Kind::Sqlite, identity(), &[]).await;
+    let login = async || {
+        let body = json!({ "email": "ada@example.com", "password": "correct horse" });
+        world.post("/api/auth/phoenix", &body.to_string()).await
+    };
+    assert_eq!(login().await.status, StatusCode::UNAUTHORIZED);
+    let profile =
+        Profile { id: ADA, email: "ada@example.com".into(), name: None, role: Some("admin".into()), department: None };
+    assert!(world.store.make_profile(profile).await.unwrap());
+    assert!(world.store.set_password(ADA, Some(password::hash("correct horse").unwrap()), NOW).await.unwrap());
+    for hits in [0, 1] {
+        let answer = login().await.json();
+        assert_eq!(answer["performance"]["cacheHits"], hits, "{answer}");
+        // Not as a bearer: the gate would have looked its user up already.
+        let token = ada().strip_prefix("Bearer ").unwrap().to_owned();
+        let own = world.post("/api/auth/phoenix", &json!({ "token": token }).to_string()).await.json();
+        assert_eq!(own["performance"]["cacheHits"], hits, "{own}");
+        assert_eq!(own["performance"]["databaseTime"] == 0.0, hits == 1, "{own}");
+    }
+    // The password counts as it stands in the database, whatever is kept of its owner.
+    assert!(world.store.set_password(ADA, Some(password::hash("another one").unwrap()), NOW).await.unwrap());
+    assert_eq!(login().await.status, StatusCode::UNAUTHORIZED);
+    let health = ask(&world, &ada(), "GET", "/api/phoenix/health", &Value::Null).await.json();
+    let profiles = &health["cache"]["metrics"]["profiles"];
+    // By address: missed twice, found twice; by token: missed once, found once and now.
+    assert_eq!((&profiles["hits"], &profiles["misses"], &profiles["l2"]["hits"]), (&json!(4), &json!(3), &json!(0)));
+    assert_eq!(profiles["l1"]["ratio"], 4.0 / 7.0, "{health}");
+    let stats = &health["cache"]["stats"];
+    assert_eq!((&stats["profiles"]["entries"], &stats["redis"]["state"]), (&json!(2), &json!("absent")), "{health}");
+    let metrics = ask(&world, &admin(), "GET", "/metrics", &Value::Null).await.text;
+    assert!(metrics.contains("emberd_cache_entries{cache=\"profiles\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("emberd_cache_lookups_total{cache=\"profiles\",result=\"miss\"} 4\n"), "{metrics}");
+    assert!(!metrics.contains("redis"), "none is configured");
+    world.end().await;
+}
+
 /// A token that was ended is refused at once here, and soon on every other emberd of the same database.
 #[tokio::test]
 async fn a_token_that_was_ended_is_refused() {

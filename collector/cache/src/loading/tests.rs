@@ -139,3 +139,14 @@ async fn a_reading_that_dies_leaves_nobody_waiting() {
     assert_eq!(world.loading.get("a", read).await, Ok((Number(3), Source::Read)));
     assert_eq!(world.loading.flights().len(), 0);
 }
+
+/// A cache that is off keeps nothing, joins nothing and counts nothing.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_off_reads_each_time() {
+    let mut world = World::new();
+    let caches = Caches::in_memory(Arc::new(Still::at(UnixNanos(1))));
+    world.loading = Loading::new(caches.add("numbers", Limits { idle: Duration::ZERO, ..Limits::default() }));
+    let all = futures_util::future::join_all((0..5).map(|_| world.get("a"))).await;
+    assert!(all.iter().all(|one| *one == Ok((0, Source::Read))), "{all:?}");
+    assert_eq!((world.reads(), world.loading.cache().counts(), world.loading.cache().size()), (5, [0, 0, 0], (0, 0)));
+}
