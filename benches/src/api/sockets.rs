@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
 use super::client::{Asked, Client, User};
@@ -98,7 +98,14 @@ pub(super) async fn run(
 /// As socket.io-client does it: Engine.IO's opening, Socket.IO's connect with the token, an answer to each ping.
 async fn listen(heard: &Heard, token: &str, prompt: Option<String>) -> anyhow::Result<()> {
     let address = format!("ws://{API}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tokio_tungstenite::connect_async(address).await?;
+    // Too many of one address that have not shown a token yet are told to come again, and do.
+    let mut socket = loop {
+        match tokio_tungstenite::connect_async(&address).await {
+            Ok((socket, _)) => break socket,
+            Err(Error::Http(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
     let auth = match prompt {
         Some(prompt) => serde_json::json!({ "token": token, "promptIds": [prompt] }),
         None => serde_json::json!({ "token": token }),
