@@ -8,7 +8,7 @@
 //!
 //! - [`server`] holds the connections ([`timely`]: for as long as they are read); [`ask`] reads what a request says, [`refusal`] is what it hears when that is wrong;
 //! - [`sessions`]: whom a token names; [`auth`]: logging in and out; [`permission`]: who may what; [`limits`]: how often; [`flags`]: for whom there is what;
-//! - [`contract`]: what each route promises, and the OpenAPI document; [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`live`]: Socket.IO; [`meter`]: how long answers took; [`usage`]: who asked what, for the table;
+//! - [`contract`]: what each route promises, and the OpenAPI document; [`proxy`]: Phoenix's own API; [`graph`]: GraphQL; [`live`]: Socket.IO; [`neighbours`]: other emberds on the same database; [`meter`]: how long answers took; [`usage`]: who asked what, for the table;
 //!   [`analytics`]: the application's events, sessions and days; [`batches`]: how both are written;
 //! - [`cursors`]: what lists go on with; [`hops`]: from where a request comes; [`summary`]: how it did, for the log; [`operations`], [`prompts`], [`evaluations`], [`datasets`],
 //!   [`templates`]: the answers.
@@ -28,6 +28,7 @@ mod hops;
 mod limits;
 mod live;
 mod meter;
+pub mod neighbours;
 mod operations;
 mod permission;
 mod prompts;
@@ -149,6 +150,7 @@ struct Shared {
     caches: Arc<emberd_cache::Caches>,
     graph: emberd_graph::Graph,
     live: live::Live,
+    neighbours: neighbours::Neighbours,
     summary: bool,
     /// What `GET /openapi.json` answers; set once the routes are known.
     document: OnceLock<bytes::Bytes>,

@@ -30,6 +30,7 @@ use crate::auth::Logins;
 use crate::gate::Gate;
 use crate::live::Live;
 use crate::meter::Meter;
+use crate::neighbours::{self, Neighbours};
 use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::timely::Timely;
@@ -78,6 +79,7 @@ impl Api {
         let proxy =
             config.phoenix.clone().map(|phoenix| Proxy::new(phoenix, &config.caches)).transpose()?.map(Arc::new);
         let caches = Arc::clone(&config.caches.caches);
+        let neighbours = Neighbours::new(&store);
         let shared = Shared {
             graph: Graph::new(store.clone()),
             store,
@@ -95,6 +97,7 @@ impl Api {
             cursor_key: tokio::sync::OnceCell::new(),
             proxy,
             live: Live::new(),
+            neighbours,
             document: OnceLock::new(),
             caches,
         };
@@ -189,6 +192,8 @@ async fn beside_requests(shared: Arc<Shared>, stop: CancellationToken, drained: 
     tokio::join!(
         sessions,
         sockets,
+        shared.neighbours.run(&stop),
+        neighbours::forget_together(&shared, &stop),
         summary,
         shared.usage.run(&shared.store, &drained),
         analytics::run(&shared, &stop, &drained),

@@ -41,6 +41,7 @@ use uuid::Uuid;
 pub(crate) use self::hub::Hub;
 use self::listener::{Listener, PROMPTS_MAX, may_hear_any};
 use self::places::{Full, Place, Places};
+use self::sources::is_there;
 pub(crate) use self::sources::run;
 use crate::Shared;
 use crate::contract::{Contract, Given};
@@ -166,10 +167,13 @@ pub(crate) const CONNECT: Contract = Contract::new(
     "Socket.IO v4 over WebSocket, at `/socket.io/`: `evaluation:update` and `trace:complete`; the token goes into the client's `auth`",
 )
 .answers(&[(101, Given::Nothing), (400, Given::Anything)])
-.refuses(&[429, 503]);
+.refuses(&[404, 429, 503]);
 
 /// `/socket.io/`: a connection becomes a socket; who is there is asked when it says its first word.
 pub(crate) async fn connect(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    if !is_there(&shared) {
+        return Refusal::Missing("path").into_response();
+    }
     let from = Whose::stranger(gate::from(&request));
     let query = request.uri().query().unwrap_or_default();
     if query.split('&').any(|pair| pair.split('=').next() == Some("token")) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_evaluators_jobs::Event as Progress;
-use emberd_store::told::{Completed, Heard, MESSAGE_BYTES_MAX, Others, Voice};
+use emberd_store::told::{Completed, Heard, MESSAGE_BYTES_MAX};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use super::event::{Event, Id};
 use super::hub::{Batch, PAST_TIME};
 use crate::Shared;
 use crate::flags::Part;
+use crate::neighbours::heard;
 
 /// How long an event waits for company.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -31,23 +32,30 @@ const ASKED_TIME: Duration = Duration::from_secs(35);
 const WANTED: &str = "sockets";
 const TRACES: &str = "traces";
 
+/// Whether there is anything to tell of, for anyone.
+pub(crate) fn is_there(shared: &Shared) -> bool {
+    [Part::Evaluations, Part::Traces].into_iter().any(|part| shared.gate.flags.is_on(part))
+}
+
 /// Gathers and tells events until `stop`.
 pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) {
-    let others = shared.store.others();
-    let mut sources = Sources::new(shared, others.voice());
+    if !is_there(shared) {
+        return stop.cancelled().await;
+    }
+    let mut sources = Sources::new(shared);
     let mut sockets = shared.live.hub.sockets().subscribe();
-    let mut others = others;
+    let mut others = shared.neighbours.listen();
     loop {
         let due = sources.due();
         tokio::select! {
             () = stop.cancelled() => return,
             _ = sockets.changed() => sources.listeners(*sockets.borrow_and_update()),
-            heard = others.next() => sources.heard(heard),
+            heard = heard(&mut others) => sources.heard(heard),
             progress = received(&mut sources.jobs) => sources.job(progress),
             rows = received(&mut sources.rows) => sources.traces(rows),
             () = tokio::time::sleep_until(due) => {}
         }
-        sources.turn(&others).await;
+        sources.turn().await;
     }
 }
 
@@ -61,7 +69,6 @@ async fn received<T: Clone>(from: &mut Option<Receiver<T>>) -> Result<T, RecvErr
 
 struct Sources<'a> {
     shared: &'a Shared,
-    voice: Voice,
     origin: u32,
     nr: u64,
     jobs: Option<Receiver<Arc<Progress>>>,
@@ -81,11 +88,10 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    fn new(shared: &'a Shared, voice: Voice) -> Self {
+    fn new(shared: &'a Shared) -> Self {
         let now = Instant::now();
         Self {
             shared,
-            voice,
             origin: uuid::Uuid::new_v4().as_u128() as u32,
             nr: 0,
             jobs: None,
@@ -217,7 +223,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Does what is due.
-    async fn turn(&mut self, others: &Others) {
+    async fn turn(&mut self) {
         let now = Instant::now();
         if self.tell_at.is_some_and(|at| at <= now) {
             self.tell_at = None;
@@ -226,28 +232,13 @@ impl<'a> Sources<'a> {
                 self.shared.live.hub.tell(batch, self.now());
             }
             let own = std::mem::take(&mut self.own);
-            self.tell_others(TRACES, messages(&own)).await;
+            self.shared.neighbours.tell(TRACES, &messages(&own)).await;
         }
         if self.is_wanted_here(now) && now >= self.ask_at {
             self.ask_at = now + ASK_EVERY;
-            if others.can_be() {
-                self.tell_others(WANTED, vec!["1".to_owned()]).await;
-            }
+            self.shared.neighbours.tell(WANTED, &["1".to_owned()]).await;
         }
         self.gather();
-    }
-
-    async fn tell_others(&self, topic: &str, messages: Vec<String>) {
-        if messages.is_empty() {
-            return;
-        }
-        // A database that hangs must not keep those here from hearing.
-        let told = tokio::time::timeout(Duration::from_millis(500), self.voice.tell(topic, &messages)).await;
-        match told {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "other emberds could not be told"),
-            Err(_) => tracing::debug!("other emberds could not be told in time"),
-        }
     }
 }
 

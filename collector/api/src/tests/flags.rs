@@ -80,3 +80,20 @@ async fn off_is_off_for_everyone() {
     }
     world.end().await;
 }
+
+/// Where there is nothing to hear of, for anyone, there is no socket, and nothing is gathered.
+#[tokio::test]
+async fn without_evaluations_and_traces_there_are_no_sockets() {
+    let off = Flag { enabled: false, rollout: 100 };
+    let flags = Flags { evaluations: off, traces: off, ..Flags::default() };
+    let world = World::with_flags(Kind::Sqlite, Callers::LocalAdministrator, &[], flags).await;
+    let upgrade = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+    ];
+    let answer = world.ask("GET", "/socket.io/?EIO=4&transport=websocket", &upgrade, "").await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NOT_FOUND, r#"{"error":"no such path"}"#));
+    world.end().await;
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use emberd_api::neighbours::FORGET;
 use emberd_cache::Pattern;
 use emberd_identity::password;
 use emberd_store::Store;
@@ -118,11 +119,14 @@ async fn set_role(store: &Store, email: &str, role: &str, config: &Config) -> an
     }
     let caches = config.cache.room(config.identity.as_ref(), World::real().clock)?.caches;
     // By whatever a token names the user: which keys those are, nobody knows here.
-    if caches.tell(Pattern::beginning(emberd_api::PROFILES, ""), TELLING_TIME_MAX).await {
+    let all = Pattern::beginning(emberd_api::PROFILES, "");
+    // Where there is no Redis, those on the same PostgreSQL hear of it from there.
+    let is_told = store.others().voice().tell(FORGET, &[all.to_string()]).await.is_ok();
+    if caches.tell(all, TELLING_TIME_MAX).await && is_told {
         println!("{email} is {role}");
     } else {
         println!(
-            "{email} is {role}; Redis does not answer: where the old role is kept, it counts for up to five minutes"
+            "{email} is {role}; not every emberd could be told: where the old role is kept, it counts for up to five minutes"
         );
     }
     Ok(())

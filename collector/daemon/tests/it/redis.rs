@@ -187,6 +187,60 @@ fn user(home: &Home, arguments: &[&str], stdin: Option<&str>) {
     assert!(child.wait().unwrap().success(), "{arguments:?}");
 }
 
+/// Two kept answers to one question, and a write on one.
+async fn a_write_on_one_counts_on_the_other(one: &Emberd, two: &Emberd, token: &str) {
+    let written = reqwest::Client::new().post(format!("{}/api/phoenix/v1/span_annotations", one.api()));
+    assert_eq!(written.bearer_auth(token).json(&json!({ "data": [] })).send().await.unwrap().status(), 200);
+    let began = Instant::now();
+    while proxied(two, token, "datasets").await != "miss" {
+        assert!(began.elapsed() < Duration::from_secs(5), "the other one has not heard of the write");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A role that is changed counts, though what the login read is kept.
+async fn a_role_counts_everywhere_at_once(home: &Home, one: &Emberd, two: &Emberd) {
+    user(home, &["add", EMAIL], None);
+    user(home, &["password", EMAIL], Some(PASSWORD));
+    for emberd in [one, two] {
+        let [first, second] = [log_in(emberd).await, log_in(emberd).await];
+        assert_eq!((&first["user"]["role"], &second["user"]["role"]), (&json!("member"), &json!("member")), "{second}");
+        assert_eq!(second["performance"]["cacheHits"], 1, "{second}");
+    }
+    user(home, &["role", EMAIL, "admin"], None);
+    for emberd in [one, two] {
+        let began = Instant::now();
+        while log_in(emberd).await["user"]["role"] != "admin" {
+            assert!(began.elapsed() < Duration::from_secs(5), "the old role still counts");
+        }
+    }
+}
+
+/// Without a Redis, emberds on one PostgreSQL forget together all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_redis_the_database_tells_what_to_forget() {
+    let mut running = JoinSet::new();
+    let (phoenix, _) = behind(&mut running).await;
+    let mut library = Library::new(Kind::Postgres).await;
+    let mut other = library.another_home();
+    for home in [&mut library.home, &mut other] {
+        let secret = secret_file(home, "jwt-secret", SECRET);
+        home.set("EMBERD_IDENTITY_JWT_SECRET_FILE", &secret).set("EMBERD_PHOENIX_URL", &phoenix);
+    }
+    let (one, two) = (library.home.start(), other.start());
+    let admin = token(0);
+    assert_eq!(redis_of(&one, &admin).await["state"], "absent");
+    // Until both listen: what was said before is not heard.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(proxied(&two, &admin, "datasets").await, "miss");
+    assert_eq!(proxied(&two, &admin, "datasets").await, "hit");
+    a_write_on_one_counts_on_the_other(&one, &two, &admin).await;
+    a_role_counts_everywhere_at_once(&library.home, &one, &two).await;
+    for emberd in [one, two] {
+        assert!(emberd.terminate().success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_killed_stalled_and_returned_costs_no_request_and_no_truth() {
     let mut running = JoinSet::new();
@@ -218,13 +272,7 @@ async fn a_redis_that_is_killed_stalled_and_returned_costs_no_request_and_no_tru
     }
     assert_eq!(proxied(&two, &admin, "datasets").await, "hit");
     assert_eq!(asked.load(Ordering::SeqCst), before, "the other one's answer was taken");
-    let written = reqwest::Client::new().post(format!("{}/api/phoenix/v1/span_annotations", one.api()));
-    assert_eq!(written.bearer_auth(&admin).json(&json!({ "data": [] })).send().await.unwrap().status(), 200);
-    let began = Instant::now();
-    while proxied(&two, &admin, "datasets").await != "miss" {
-        assert!(began.elapsed() < Duration::from_secs(5), "the other one has not heard of the write");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    a_write_on_one_counts_on_the_other(&one, &two, &admin).await;
 
     let callers = Arc::new(Callers {
         client: reqwest::Client::new(),
@@ -261,21 +309,7 @@ async fn a_redis_that_is_killed_stalled_and_returned_costs_no_request_and_no_tru
         })
         .await;
 
-    // A role that is changed counts everywhere at once, though what the login read is kept.
-    user(&library.home, &["add", EMAIL], None);
-    user(&library.home, &["password", EMAIL], Some(PASSWORD));
-    for emberd in [&one, &two] {
-        let [first, second] = [log_in(emberd).await, log_in(emberd).await];
-        assert_eq!((&first["user"]["role"], &second["user"]["role"]), (&json!("member"), &json!("member")), "{second}");
-        assert_eq!(second["performance"]["cacheHits"], 1, "{second}");
-    }
-    user(&library.home, &["role", EMAIL, "admin"], None);
-    for emberd in [&one, &two] {
-        let began = Instant::now();
-        while log_in(emberd).await["user"]["role"] != "admin" {
-            assert!(began.elapsed() < Duration::from_secs(5), "the old role still counts");
-        }
-    }
+    a_role_counts_everywhere_at_once(&library.home, &one, &two).await;
     let stats = redis_of(&two, &admin).await;
     println!("redis, as the second emberd tells of it: {stats}");
     assert!(stats["connections"].as_u64() > Some(1) && stats["calls"]["answered"].as_u64() > Some(50), "{stats}");
