@@ -13,6 +13,7 @@
 mod event;
 mod hub;
 mod listener;
+mod pace;
 mod places;
 mod sources;
 

@@ -2,11 +2,12 @@
 //! tell of.
 //!
 //! Promise: while no socket listens here, nor did lately, and no other emberd asks, nothing is gathered. Events of a moment go together;
-//! more than [`RATE_MAX`] a second are not told, and counted.
+//! what comes faster than it can be told (`pace`) is not, and counted.
 //! Between emberds: who has sockets says so every [`ASK_EVERY`] under the topic [`WANTED`]; whoever heard that lately tells its traces
 //! under [`TRACES`], some in a message. How jobs go on, each learns from the database itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use emberd_evaluators_jobs::Event as Progress;
@@ -18,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, Id};
 use super::hub::{Batch, PAST_TIME};
+use super::pace::Pace;
 use crate::Shared;
 use crate::flags::Part;
 use crate::neighbours::heard;
 
 /// How long an event waits for company.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// Events told in a second.
-const RATE_MAX: u64 = 1_000;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long an emberd that asked counts as listening.
 const ASKED_TIME: Duration = Duration::from_secs(35);
@@ -83,8 +83,7 @@ struct Sources<'a> {
     /// Of `batch`, what the others are told.
     own: Vec<Arc<Event>>,
     tell_at: Option<Instant>,
-    second: Instant,
-    in_second: u64,
+    pace: Pace,
 }
 
 impl<'a> Sources<'a> {
@@ -103,8 +102,7 @@ impl<'a> Sources<'a> {
             batch: Batch::default(),
             own: Vec::new(),
             tell_at: None,
-            second: now,
-            in_second: 0,
+            pace: Pace::new(now),
         }
     }
 
@@ -180,11 +178,7 @@ impl<'a> Sources<'a> {
 
     fn take(&mut self, event: Arc<Event>, is_own_trace: bool) {
         let now = Instant::now();
-        if now.duration_since(self.second) >= Duration::from_secs(1) {
-            (self.second, self.in_second) = (now, 0);
-        }
-        self.in_second += 1;
-        if self.in_second > RATE_MAX {
+        if !self.pace.take(now, self.shared.live.hub.told.load(Ordering::Relaxed)) {
             return self.skip(1);
         }
         if is_own_trace && now < self.there_until {
