@@ -163,6 +163,11 @@ impl Handle {
         self.0.events.subscribe()
     }
 
+    /// Tells those who listen here how far a job is: it moved on another emberd, and may have been over before this one knew of it.
+    pub async fn tell(&self, job: Uuid) {
+        self.0.events.tell(&self.0, job).await;
+    }
+
     /// What this engine made and closed.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -4,8 +4,10 @@
 //! Promise: while no socket listens here, nor did lately, and no other emberd asks, nothing is gathered. Events of a moment go together;
 //! what comes faster than it can be told (`pace`) is not, and counted.
 //! Between emberds: who has sockets says so every [`ASK_EVERY`] under the topic [`WANTED`]; whoever heard that lately tells its traces
-//! under [`TRACES`], some in a message. How jobs go on, each learns from the database itself.
+//! under [`TRACES`], some in a message. How jobs go on, each learns from the database itself; but one that was short may have come and gone
+//! between two looks, so that its end is told under [`ENDED`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::event::{Event, Id};
 use super::hub::{Batch, PAST_TIME};
@@ -31,6 +34,9 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const ASKED_TIME: Duration = Duration::from_secs(35);
 const WANTED: &str = "sockets";
 const TRACES: &str = "traces";
+const ENDED: &str = "ended";
+/// Jobs of which it is remembered that their end was told.
+const ENDED_MAX: usize = 10_000;
 
 /// Whether there is anything to tell of, for anyone.
 pub(crate) fn is_there(shared: &Shared) -> bool {
@@ -83,6 +89,11 @@ struct Sources<'a> {
     /// Of `batch`, what the others are told.
     own: Vec<Arc<Event>>,
     tell_at: Option<Instant>,
+    /// Jobs that are over, and of which all have been told.
+    ended: HashSet<Uuid>,
+    /// Of those, what the others are yet to be told, and what they told.
+    ended_here: Vec<String>,
+    ended_there: Vec<Uuid>,
     pace: Pace,
 }
 
@@ -91,7 +102,7 @@ impl<'a> Sources<'a> {
         let now = Instant::now();
         Self {
             shared,
-            origin: uuid::Uuid::new_v4().as_u128() as u32,
+            origin: Uuid::new_v4().as_u128() as u32,
             nr: 0,
             jobs: None,
             rows: None,
@@ -102,6 +113,9 @@ impl<'a> Sources<'a> {
             batch: Batch::default(),
             own: Vec::new(),
             tell_at: None,
+            ended: HashSet::new(),
+            ended_here: Vec::new(),
+            ended_there: Vec::new(),
             pace: Pace::new(now),
         }
     }
@@ -136,14 +150,35 @@ impl<'a> Sources<'a> {
                 let events = body.lines().filter_map(Event::heard).collect::<Vec<_>>();
                 events.into_iter().for_each(|event| self.take(Arc::new(event), false));
             }
+            Heard::Message { topic, body } if topic == ENDED && self.is_wanted_here(Instant::now()) => {
+                let jobs = body.lines().filter_map(|id| Uuid::try_parse(id).ok());
+                self.ended_there.extend(jobs);
+                self.tell_soon();
+            }
             Heard::Message { .. } => {}
         }
+    }
+
+    /// Notes that a job is over, or no longer; whether that is news.
+    fn is_news(&mut self, job: Uuid, is_over: bool) -> bool {
+        if !is_over {
+            self.ended.remove(&job);
+            return false;
+        }
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.clear();
+        }
+        self.ended.insert(job)
     }
 
     fn job(&mut self, progress: Result<Arc<Progress>, RecvError>) {
         let missed = |error| if let RecvError::Lagged(missed) = error { missed } else { 0 };
         match progress {
             Ok(progress) => {
+                let is_over = ["completed", "failed", "cancelled"].contains(&progress.status.as_str());
+                if self.is_news(progress.evaluation_id, is_over) && Instant::now() < self.there_until {
+                    self.ended_here.push(progress.evaluation_id.to_string());
+                }
                 if let Some(event) = Event::of_evaluation(self.id(), &progress) {
                     self.take(Arc::new(event), false);
                 }
@@ -202,7 +237,8 @@ impl<'a> Sources<'a> {
         let now = Instant::now();
         let (here, there) = (self.is_wanted_here(now), now < self.there_until);
         let flags = &self.shared.gate.flags;
-        let (jobs, rows) = (here && flags.is_on(Part::Evaluations), (here || there) && flags.is_on(Part::Traces));
+        let (jobs, rows) =
+            ((here || there) && flags.is_on(Part::Evaluations), (here || there) && flags.is_on(Part::Traces));
         if jobs != self.jobs.is_some() {
             self.jobs = jobs.then(|| self.shared.evaluations.events());
         }
@@ -226,7 +262,14 @@ impl<'a> Sources<'a> {
                 self.shared.live.hub.tell(batch, self.now());
             }
             let own = std::mem::take(&mut self.own);
-            self.shared.neighbours.tell(TRACES, &messages(&own)).await;
+            self.shared.neighbours.tell(TRACES, &messages(own.iter().map(|event| event.body.to_string()))).await;
+            let ended = messages(std::mem::take(&mut self.ended_here).into_iter());
+            self.shared.neighbours.tell(ENDED, &ended).await;
+            for job in std::mem::take(&mut self.ended_there) {
+                // What comes of it here is no news for those who said it.
+                self.is_news(job, true);
+                self.shared.evaluations.tell(job).await;
+            }
         }
         if self.is_wanted_here(now) && now >= self.ask_at {
             self.ask_at = now + ASK_EVERY;
@@ -236,11 +279,10 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Events in as few messages as they fit, a line each.
-fn messages(events: &[Arc<Event>]) -> Vec<String> {
+/// Lines in as few messages as they fit.
+fn messages(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut messages = vec![String::new()];
-    for event in events {
-        let line = event.body.to_string();
+    for line in lines {
         let last = messages.last_mut().expect("there is one from the start");
         if last.is_empty() {
             last.push_str(&line);
