@@ -23,6 +23,7 @@ use crate::Shared;
 use crate::ask::{Fields, Parameters};
 use crate::batches::{Away, Batches};
 use crate::contract::{Body, Contract, Given};
+use crate::meter;
 use crate::refusal::Refusal;
 
 const QUEUE: usize = 20_000;
@@ -55,11 +56,8 @@ impl Events {
 
     /// Appends how many events were not written although they were taken, in Prometheus' text format.
     pub(crate) fn write(&self, out: &mut String) {
-        const NAME: &str = "emberd_analytics_dropped_total";
-        let dropped = self.0.dropped();
-        out.push_str(&format!(
-            "# HELP {NAME} Product events that were taken and could not be written down.\n# TYPE {NAME} counter\n{NAME} {dropped}\n"
-        ));
+        let help = "Product events that were taken and could not be written down.";
+        meter::metric(out, "emberd_analytics_dropped_total", "counter", help, self.0.dropped());
     }
 }
 

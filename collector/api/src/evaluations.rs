@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::Shared;
 use crate::ask::{Fields, Id, Parameters};
-use crate::contract::{Body, CURSOR, Contract, Form, Given, LIMIT, Parameter};
+use crate::contract::{self, Body, CURSOR, Contract, Form, Given, LIMIT, Parameter};
 use crate::refusal::{Detail, Refusal};
 
 const STATUSES: [(&str, &str); 5] = [
@@ -53,7 +53,7 @@ pub(crate) fn dollars(money: Money) -> f64 {
     money.0 as f64 / 1e9
 }
 
-const STATUS_WORDS: Form = Form::Word(&["pending", "running", "completed", "failed", "cancelled"]);
+const STATUS_WORDS: Form = Form::Word(&contract::STATUSES);
 
 pub(crate) const LIST: Contract = Contract::new("Evaluations, newest first")
     .query(&[

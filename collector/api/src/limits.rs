@@ -45,10 +45,33 @@ pub struct Rate {
     pub burst: f64,
 }
 
+/// What one caller may do yet.
 #[derive(Clone, Copy)]
-struct Bucket {
+pub(crate) struct Bucket {
     left: f64,
     at: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn full(rate: Rate, now: Instant) -> Self {
+        Self { left: rate.burst, at: now }
+    }
+
+    fn filled(self, rate: Rate, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + since * rate.per_second).min(rate.burst)
+    }
+
+    /// Takes one; else how long until there is one.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let left = self.filled(rate, now);
+        *self = Self { left, at: now };
+        if left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - left) / rate.per_second.max(0.001)));
+        }
+        self.left = left - 1.0;
+        Ok(())
+    }
 }
 
 /// Buckets of one rate.
@@ -62,28 +85,16 @@ impl Limits {
         Self { rate, buckets: Mutex::default() }
     }
 
-    fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
-        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
-        (bucket.left + since * self.rate.per_second).min(self.rate.burst)
-    }
-
     /// Takes one; else how long until there is one.
     pub(crate) fn take(&self, whose: Whose) -> Result<(), Duration> {
         let now = Instant::now();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&whose) {
-            buckets.retain(|_, bucket| self.filled(*bucket, now) < self.rate.burst);
+            buckets.retain(|_, bucket| bucket.filled(self.rate, now) < self.rate.burst);
             if buckets.len() >= BUCKETS_MAX {
                 buckets.clear();
             }
         }
-        let bucket = buckets.entry(whose).or_insert(Bucket { left: self.rate.burst, at: now });
-        let left = self.filled(*bucket, now);
-        *bucket = Bucket { left, at: now };
-        if left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - left) / self.rate.per_second.max(0.001)));
-        }
-        bucket.left = left - 1.0;
-        Ok(())
+        buckets.entry(whose).or_insert_with(|| Bucket::full(self.rate, now)).take(self.rate, now)
     }
 }

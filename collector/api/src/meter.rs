@@ -189,6 +189,12 @@ impl Meter {
     }
 }
 
+/// Appends a metric of one value, in Prometheus' text format.
+pub(crate) fn metric(out: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = head(out, name, kind, help).and_then(|()| writeln!(out, "{name} {value}"));
+}
+
 /// The two lines before a metric.
 fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")

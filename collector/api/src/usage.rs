@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batches::{Away, Batches};
+use crate::meter;
 
 const QUEUE: usize = 8_192;
 /// How often a user's activity is written.
@@ -86,11 +87,8 @@ impl Usage {
 
     /// Appends how many calls were not written, in Prometheus' text format.
     pub(crate) fn write(&self, out: &mut String) {
-        const NAME: &str = "emberd_api_usage_dropped_total";
-        let dropped = self.calls.dropped() + self.active.dropped();
-        out.push_str(&format!(
-            "# HELP {NAME} Calls of the API that could not be written down.\n# TYPE {NAME} counter\n{NAME} {dropped}\n"
-        ));
+        let (name, help) = ("emberd_api_usage_dropped_total", "Calls of the API that could not be written down.");
+        meter::metric(out, name, "counter", help, self.calls.dropped() + self.active.dropped());
     }
 
     /// Writes calls until `stop`, and then what is left.

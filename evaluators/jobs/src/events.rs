@@ -33,6 +33,14 @@ pub struct Event {
     pub metrics: Option<Value>,
 }
 
+impl Event {
+    /// Whether nothing more happens, unless it is tried again.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        ["completed", "failed", "cancelled"].contains(&self.status.as_str())
+    }
+}
+
 /// How many of a job's items are over. An item is one example through one evaluator, or one run of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Share {

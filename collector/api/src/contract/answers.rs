@@ -85,7 +85,7 @@ fn whole_list(of: &Value) -> Value {
     row(&[("data", list(of)), ("next_cursor", json!({ "type": "null" }))])
 }
 
-pub(super) const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
+pub(crate) const STATUSES: [&str; 5] = ["pending", "running", "completed", "failed", "cancelled"];
 pub(super) const TRACE_STATUSES: [&str; 3] = ["success", "error", "timeout"];
 pub(super) const TYPES: [&str; 4] = ["qa_pairs", "completions", "classifications", "custom"];
 

@@ -11,6 +11,7 @@ mod answers;
 mod document;
 mod requests;
 
+pub(crate) use answers::STATUSES;
 pub(crate) use document::document;
 
 /// A route's promise.

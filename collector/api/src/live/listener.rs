@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::event::{Event, Kind};
+use super::event::{Event, Id, Kind};
 use super::hub::{Batch, Joined};
 use crate::Shared;
 use crate::flags::Part;
@@ -44,6 +44,8 @@ pub(crate) struct Listener {
     pub(super) token: Option<String>,
     /// When the token ends by itself.
     pub(super) ends: Option<UnixNanos>,
+    /// The last event that the client heard before.
+    pub(super) last_event: Option<Id>,
     /// Only events of these; none: of all.
     pub(super) prompts: Mutex<BTreeSet<Uuid>>,
     pub(super) gone: CancellationToken,

@@ -19,7 +19,6 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -46,11 +45,11 @@ use self::sources::is_there;
 pub(crate) use self::sources::run;
 use crate::Shared;
 use crate::contract::{Contract, Given};
-use crate::gate;
-use crate::limits::{Rate, Whose};
+use crate::limits::{Bucket, Rate, Whose};
 use crate::permission::viewer;
 use crate::refusal::Refusal;
 use crate::sessions::{Shown, Stranger};
+use crate::{gate, meter};
 
 /// How long a socket may take to show its token.
 const UNKNOWN_TIME: Duration = Duration::from_secs(5);
@@ -115,9 +114,9 @@ impl Live {
             let shared = for_door.clone();
             async move { let_in(&shared, &socket, auth).await }
         };
-        let inside = move |socket: SocketRef, auth: TryData<Value>| {
+        let inside = move |socket: SocketRef| {
             let shared = weak.clone();
-            async move { listen(shared, socket, auth) }
+            async move { listen(shared, socket) }
         };
         shared.live.io.ns("/", inside.with(door));
     }
@@ -159,7 +158,7 @@ impl Live {
             ("emberd_socket_refused_total", "counter", "Sockets that were not let in.", count(&self.refused)),
         ];
         for (name, kind, help, value) in metrics {
-            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+            meter::metric(out, name, kind, help, value);
         }
     }
 }
@@ -239,6 +238,7 @@ async fn let_in(shared: &Weak<Shared>, socket: &SocketRef, auth: TryData<Value>)
         caller: Mutex::new(caller),
         token: auth.token.filter(|_| shared.gate.sessions.is_some()),
         ends,
+        last_event: auth.last_event,
         prompts: Mutex::new(auth.prompts.into_iter().collect()),
         gone: CancellationToken::new(),
     };
@@ -257,16 +257,16 @@ async fn whose(shared: &Shared, token: Option<&str>) -> Result<Caller, &'static 
 }
 
 /// A socket that was let in.
-fn listen(shared: Weak<Shared>, socket: SocketRef, auth: TryData<Value>) {
+fn listen(shared: Weak<Shared>, socket: SocketRef) {
     let (Some(alive), Some(listener)) = (shared.upgrade(), socket.extensions.get::<Arc<Listener>>()) else {
         let _ = socket.disconnect();
         return;
     };
-    let words = Arc::new(Mutex::new(Words { left: WORDS.burst, since: Instant::now() }));
+    let words = Arc::new(Mutex::new(Bucket::full(WORDS, Instant::now())));
     let heard = {
         let words = Arc::clone(&words);
         move |socket: &SocketRef| {
-            let is_fine = words.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let is_fine = words.lock().unwrap_or_else(PoisonError::into_inner).take(WORDS, Instant::now()).is_ok();
             if !is_fine {
                 let _ = socket.clone().disconnect();
             }
@@ -298,24 +298,8 @@ fn listen(shared: Weak<Shared>, socket: SocketRef, auth: TryData<Value>) {
     });
     let gone = listener.gone.clone();
     socket.on_disconnect(async move || gone.cancel());
-    let joined = alive.live.hub.join(Auth::read(auth).last_event);
+    let joined = alive.live.hub.join(listener.last_event);
     alive.live.spawn(listener::run(shared, socket, listener, joined));
-}
-
-/// What a client may say yet.
-struct Words {
-    left: f64,
-    since: Instant,
-}
-
-impl Words {
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        self.left = (self.left + now.duration_since(self.since).as_secs_f64() * WORDS.per_second).min(WORDS.burst);
-        self.since = now;
-        self.left -= 1.0;
-        self.left >= 0.0
-    }
 }
 
 fn told(outcome: Result<(), &'static str>, listener: &Listener) -> Value {

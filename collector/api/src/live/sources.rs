@@ -172,11 +172,9 @@ impl<'a> Sources<'a> {
     }
 
     fn job(&mut self, progress: Result<Arc<Progress>, RecvError>) {
-        let missed = |error| if let RecvError::Lagged(missed) = error { missed } else { 0 };
         match progress {
             Ok(progress) => {
-                let is_over = ["completed", "failed", "cancelled"].contains(&progress.status.as_str());
-                if self.is_news(progress.evaluation_id, is_over) && Instant::now() < self.there_until {
+                if self.is_news(progress.evaluation_id, progress.is_over()) && Instant::now() < self.there_until {
                     self.ended_here.push(progress.evaluation_id.to_string());
                 }
                 if let Some(event) = Event::of_evaluation(self.id(), &progress) {
@@ -184,7 +182,7 @@ impl<'a> Sources<'a> {
                 }
             }
             Err(RecvError::Closed) => self.jobs = None,
-            Err(error) => self.skip(missed(error)),
+            Err(RecvError::Lagged(missed)) => self.skip(missed),
         }
     }
 
@@ -237,8 +235,8 @@ impl<'a> Sources<'a> {
         let now = Instant::now();
         let (here, there) = (self.is_wanted_here(now), now < self.there_until);
         let flags = &self.shared.gate.flags;
-        let (jobs, rows) =
-            ((here || there) && flags.is_on(Part::Evaluations), (here || there) && flags.is_on(Part::Traces));
+        let is_wanted = |part| (here || there) && flags.is_on(part);
+        let (jobs, rows) = (is_wanted(Part::Evaluations), is_wanted(Part::Traces));
         if jobs != self.jobs.is_some() {
             self.jobs = jobs.then(|| self.shared.evaluations.events());
         }

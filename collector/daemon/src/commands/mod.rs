@@ -62,7 +62,7 @@ enum Command {
     Eval(eval::Options),
     /// Import, export and list datasets, as files or to and from Phoenix
     Dataset(dataset::Options),
-    /// List who there is, make a profile, set a password for the login at /api/auth/phoenix
+    /// List who there is, make a profile, change its role, set a password for the login at /api/auth/phoenix
     User(user::Options),
     /// Print the REST API's OpenAPI document
     Openapi,
