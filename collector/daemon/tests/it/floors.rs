@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The floor each room stands on, as ARCHITECTURE.md draws it.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("emberd-model", 0),
     ("emberd-proto", 0),
     ("emberd-log", 1),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("emberd-phoenix", 1),
     ("emberd-identity", 1),
     ("emberd-cache", 1),
+    ("emberd-archive", 1),
     ("emberd-evaluators-kit", 1),
     ("emberd-evaluators-datasets", 1),
     ("emberd-graph", 2),

@@ -1,0 +1,1 @@
+//! Where files lie, and which of them count.

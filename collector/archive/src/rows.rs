@@ -1,0 +1,1 @@
+//! Batches to columns to files, and back.
