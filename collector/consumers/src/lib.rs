@@ -8,6 +8,7 @@
 //!
 //! Not here: the log (`emberd-log`), SQL (`emberd-store`), Phoenix's quirks (`emberd-phoenix`), who runs a consumer (the wiring).
 
+mod backoff;
 pub mod book;
 pub mod forwarder;
 pub mod moments;
@@ -16,3 +17,14 @@ pub mod quarantine;
 pub mod recorder;
 
 pub use progress::Progress;
+
+/// An error and its causes, as one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

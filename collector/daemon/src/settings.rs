@@ -243,7 +243,7 @@ fn headers(pairs: &[(String, config::Secret)]) -> anyhow::Result<http::HeaderMap
 }
 
 impl config::Endpoint {
-    fn room(&self) -> forwarder::Endpoint {
+    pub(crate) fn room(&self) -> forwarder::Endpoint {
         match self {
             Self::Grpc(url) => forwarder::Endpoint::Grpc(url.to_string()),
             Self::Http(url) => forwarder::Endpoint::Http(url.to_string()),

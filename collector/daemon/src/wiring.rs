@@ -135,13 +135,20 @@ async fn bring_up(store: &Store) -> anyhow::Result<()> {
     }
 }
 
-/// What the consumers are built from.
-struct Parts<'a> {
-    config: &'a Config,
-    world: &'a World,
-    data_dir: &'a Path,
-    log: &'a Arc<DiskLog>,
-    store: &'a Store,
+impl Consumer {
+    /// How far it is.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+}
+
+/// What the consumers are built from: the daemon's, and a replay's, whose log and directory are its own.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) world: &'a World,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) log: &'a Arc<DiskLog>,
+    pub(crate) store: &'a Store,
 }
 
 impl Parts<'_> {
@@ -157,7 +164,7 @@ impl Parts<'_> {
         Ok(consumers)
     }
 
-    fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
+    pub(crate) fn forwarder(&self, target: forwarder::Config, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
         let progress =
             Arc::new(Progress::forwarding(&target.name, target.phoenix.as_ref().is_some_and(|phoenix| phoenix.verify)));
         let files = forwarder::Files {
@@ -179,7 +186,7 @@ impl Parts<'_> {
         Ok(Consumer { progress, run: Run::Forwarder(Box::new(run)) })
     }
 
-    fn recorder(&self, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
+    pub(crate) fn recorder(&self, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
         let progress = Arc::new(Progress::new(recorder::NAME));
         let settings = &self.config.recorder;
         // Until the database says where its cursor stands, nothing may go.
@@ -213,12 +220,23 @@ impl Parts<'_> {
             jobs::Config { tells_phoenix: phoenix.is_some(), ..self.config.llm.room(self.config.recorder.prices()?) };
         let engine = Engine::new(how, self.store.clone(), self.world.clock.clone(), hosts.clone())
             .map_err(|errors| all(errors.iter().map(|error| format!("[llm] {error}")).collect()))?;
-        let live = if runs { Some(engine.live(self.live()?)) } else { None };
+        let live = if runs { Some(engine.live(self.live(live::Config::default())?)) } else { None };
         let outbox = phoenix.filter(|_| runs).map(|progress| self.outbox(progress.clone())).transpose()?;
         Ok(Evaluation { hosts, engine: Arc::new(engine), live, outbox })
     }
 
-    fn live(&self) -> anyhow::Result<live::Parts> {
+    /// One rule, enabled or not, over all that the log holds and will hold until it is sealed.
+    pub(crate) fn rules(&self, name: &str) -> anyhow::Result<Evaluation> {
+        let mut evaluation = self.evaluation(&[], false)?;
+        // What is replayed is complete already: nothing is waited for but the next piece.
+        let (quiet, only) = (Duration::from_secs(1), Some(name.to_owned()));
+        let how =
+            live::Config { only, quiet_min: quiet, quiet_max: quiet * 2, late: Duration::ZERO, ..Default::default() };
+        evaluation.live = Some(evaluation.engine.live(self.live(how)?));
+        Ok(evaluation)
+    }
+
+    fn live(&self, config: live::Config) -> anyhow::Result<live::Parts> {
         // Until it says where its cursor stands, nothing may go.
         self.log.register(live::CONSUMER, self.log.tail());
         let log = self.log.clone();
@@ -227,7 +245,7 @@ impl Parts<'_> {
             head: Box::new(move || log.head()),
             cursor: CursorFile::open_on(self.world.disk.clone(), &self.data_dir.join("cursors"), live::CONSUMER)?,
             passed: Box::new(self.passed(live::CONSUMER)),
-            config: live::Config::default(),
+            config,
         })
     }
 
@@ -258,7 +276,7 @@ impl Parts<'_> {
 
 /// Prompts and answers lie below: nobody else on the machine may read them. Parents are not made: a mount that is not there must not
 /// be papered over.
-fn make_private(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),

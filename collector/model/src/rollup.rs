@@ -104,6 +104,15 @@ impl Rollup {
         }
     }
 
+    /// Takes another rollup away.
+    pub fn take_away(&mut self, other: &Rollup) {
+        self.latency.merge(&other.latency.negated());
+        let theirs = other.sums();
+        for (sum, value) in self.sums_mut().into_iter().zip(theirs) {
+            *sum = sum.wrapping_sub(value);
+        }
+    }
+
     /// Whether it holds nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

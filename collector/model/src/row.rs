@@ -18,9 +18,9 @@ mod tree;
 use uuid::Uuid;
 
 use crate::cost::Prices;
-use crate::facts::{Facts, Marks, Text};
-use crate::trace::TraceState;
-use crate::{SpanId, TraceId, UnixNanos};
+use crate::facts::{Facts, Marks, Reading, Text};
+use crate::trace::{TraceState, fold};
+use crate::{Batch, SpanId, TraceId, UnixNanos};
 use calls::Call;
 
 /// How a trace went.
@@ -95,6 +95,19 @@ impl Tokens {
         self.completion = self.completion.saturating_add(completion);
         self.total = self.total.saturating_add(total);
     }
+}
+
+/// The traces that name a prompt, in these batches, by a word for which `is_it` holds.
+pub fn traces_that_name<'a>(
+    batches: impl IntoIterator<Item = &'a Batch>,
+    reading: &Reading,
+    is_it: impl Fn(&str) -> bool,
+) -> Vec<TraceId> {
+    let named = |(trace, state): (TraceId, TraceState)| {
+        let name = row(trace, &state, &Prices::default(), true)?.prompt_ref?;
+        is_it(&name).then_some(trace)
+    };
+    fold(batches, reading).into_iter().filter_map(named).collect()
 }
 
 /// The row of a trace: a pure function. None if it deserves none, or if it has no root yet and `rootless` is false.

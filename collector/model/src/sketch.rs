@@ -70,6 +70,12 @@ impl Sketch {
         }
     }
 
+    /// The sketch that takes this one away.
+    #[must_use]
+    pub fn negated(&self) -> Self {
+        Self { buckets: self.buckets.iter().map(|&(index, count)| (index, count.wrapping_neg())).collect() }
+    }
+
     /// How many latencies it holds.
     #[must_use]
     pub fn count(&self) -> i64 {

@@ -6,7 +6,8 @@
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
-//! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
+//! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others.
+//! - [`recount`]: rollups held against their rows. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
@@ -25,6 +26,7 @@ pub mod people;
 mod postgres;
 mod publish;
 pub mod record;
+pub mod recount;
 mod sql;
 mod sqlite;
 mod store;

@@ -11,10 +11,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
 use emberd_model::ledger::{Fate, Reason, Runs, Tally};
-use emberd_model::trace::fold;
 use emberd_model::{Batch, Offset, TraceId, row, wire};
 use tokio::time::Instant;
 
@@ -259,13 +257,9 @@ impl Chooser {
         if self.config.prompts.is_empty() {
             return Vec::new();
         }
-        let states = fold([batch], &self.config.reading);
-        let is_named = |(trace, state): &(TraceId, _)| {
-            let row = row::row(*trace, state, &Prices::default(), true);
-            let name = row.and_then(|row| row.prompt_ref);
-            name.is_some_and(|name| self.config.prompts.contains(&name))
-        };
-        states.into_iter().filter(is_named).map(|(trace, _)| trace).collect()
+        row::traces_that_name([batch], &self.config.reading, |name| {
+            self.config.prompts.iter().any(|known| known == name)
+        })
     }
 
     /// Decides about a batch that was noted.

@@ -8,8 +8,8 @@ use emberd_model::{Batch, TraceId};
 use emberd_store::{Booking, RecordError, Recording};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::{Error, NAME, Recorder, Tried, chain};
+use crate::backoff::Backoff;
 use crate::quarantine::{Item, booked};
 
 impl Recorder {

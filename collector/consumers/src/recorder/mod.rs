@@ -8,7 +8,6 @@
 //! Kept by:  `tests`, `daemon/tests/it/kill.rs`.
 
 mod aside;
-mod backoff;
 mod gather;
 mod release;
 mod upkeep;
@@ -28,9 +27,9 @@ use emberd_model::{Batch, Clock, Offset};
 use emberd_store::{Booking, RecordError, Recorded, Recording, Store, Writer};
 use tokio_util::sync::CancellationToken;
 
-use crate::Progress;
+use crate::backoff::Backoff;
 use crate::quarantine::Quarantine;
-use backoff::Backoff;
+use crate::{Progress, chain};
 use gather::{BATCH_BYTES_MAX, Load, fill, is_load};
 use upkeep::Upkeep;
 
@@ -328,15 +327,4 @@ pub(crate) fn lost(spans: u64, why: &str) -> Tally {
     let mut tally = Tally::default();
     tally.add(&Account::new(EARLIER, UNKNOWN_PROJECT), Fate::Lost(Reason::new(why)), spans as i64);
     tally
-}
-
-/// An error and its causes, as one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

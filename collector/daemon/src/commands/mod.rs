@@ -15,6 +15,7 @@ mod log;
 mod migrate;
 mod quarantine;
 mod remote;
+mod replay;
 mod serve;
 mod status;
 mod user;
@@ -56,6 +57,8 @@ enum Command {
     Where(where_is::Options),
     /// List what could not be delivered or recorded, show it, try it again, or give it up
     Quarantine(quarantine::Options),
+    /// Send on again what was accepted: to Phoenix, into the tables, through a rule, or to another endpoint
+    Replay(Box<replay::Options>),
     /// Look at the log's segments, or check every byte of them
     Log(log::Options),
     /// Run evaluators over a dataset or past traces, watch them, and see why a trace was scored or not
@@ -134,6 +137,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Ledger(options) => ledger::run(&options).await,
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),
+        Command::Replay(options) => replay::run(&options).await,
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,

@@ -45,6 +45,16 @@ pub(crate) use sections::{
 };
 pub(crate) use units::Endpoint;
 
+/// The OTLP endpoint of these words, as a key would have it; why not, if they are none.
+pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    units::parse(text)
+}
+
+/// A duration, as a key would have it.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    units::parse(text)
+}
+
 /// Where everything lies if nobody says.
 const DATA_DIR: &str = "emberd-data";
 

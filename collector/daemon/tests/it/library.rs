@@ -1,5 +1,8 @@
 //! The databases that emberd writes, read as a dashboard would: by SQL, by the names of the contract.
 
+use std::collections::BTreeMap;
+
+use emberd_model::sketch::Sketch;
 use serde_json::{Value, json};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -136,12 +139,103 @@ impl Library {
         self.objects("n", &tail).await[0]["n"].as_u64().unwrap()
     }
 
+    /// Every rollup, over all its writers: the sums, and the sketch's bytes.
+    pub async fn rollups(&self) -> Vec<Value> {
+        let sums = [
+            "success",
+            "error",
+            "timeout",
+            "latency_sum_ms",
+            "prompt_tokens",
+            "completion_tokens",
+            "total_tokens",
+            "llm_time_ms",
+        ];
+        let hex = if self.kind == Kind::Sqlite { "lower(hex(sketch))" } else { "encode(sketch, 'hex')" };
+        let tail = format!(
+            "(SELECT prompt_id, resolution, bucket, {}, {hex} AS sketch FROM emberd_rollups) AS r
+             ORDER BY prompt_id, resolution, bucket",
+            sums.join(", ")
+        );
+        let columns = format!("prompt_id, resolution, bucket, {}, sketch", sums.join(", "));
+        let mut rollups: BTreeMap<String, (Value, Sketch)> = BTreeMap::new();
+        for row in self.objects(&columns, &tail).await {
+            let sketch = Sketch::decode(&unhex(row["sketch"].as_str().unwrap())).unwrap();
+            let key = format!("{} {} {}", row["prompt_id"], row["resolution"], row["bucket"]);
+            match rollups.get_mut(&key) {
+                None => drop(rollups.insert(key, (row, sketch))),
+                Some((sum, known)) => {
+                    known.merge(&sketch);
+                    for column in sums {
+                        sum[column] = (sum[column].as_i64().unwrap() + row[column].as_i64().unwrap()).into();
+                    }
+                }
+            }
+        }
+        let told = |(mut row, sketch): (Value, Sketch)| {
+            row["sketch"] = format!("{:02x?}", sketch.encode()).into();
+            row
+        };
+        rollups.into_values().map(told).filter(|row| sums.iter().any(|sum| row[sum] != 0)).collect()
+    }
+
+    /// An empty database in place of this one, with the same prompts.
+    pub async fn emptied(&mut self) {
+        let prompts = self.objects("id, title, content, created_at", "prompts ORDER BY id").await;
+        match self.kind {
+            Kind::Sqlite => {
+                for file in ["emberd.db", "emberd.db-wal", "emberd.db-shm"] {
+                    let _ = std::fs::remove_file(self.home.path().join(file));
+                }
+            }
+            Kind::Postgres => {
+                let name = format!("it_{}", uuid::Uuid::new_v4().simple());
+                let server = postgres_server();
+                let mut connection = PgConnection::connect(&server).await.unwrap();
+                let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+                sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
+                self.url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+                self.point_home_at_database();
+            }
+        }
+        let migrated = self.home.command(&["migrate", "up"]).output().unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        for prompt in prompts {
+            let text = |column: &str| prompt[column].as_str().unwrap().replace('\'', "''");
+            let (id, title, content, at) = (text("id"), text("title"), text("content"), text("created_at"));
+            let insert = format!(
+                "INSERT INTO prompts (id, title, content, created_at) VALUES ('{id}', '{title}', '{content}', '{at}')
+                 ON CONFLICT DO NOTHING"
+            );
+            self.execute(&insert).await;
+        }
+    }
+
+    async fn execute(&self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        match self.kind {
+            Kind::Sqlite => {
+                let options = SqliteConnectOptions::new().filename(self.home.path().join("emberd.db"));
+                let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::raw_sql(statement).execute(&mut db).await.unwrap();
+            }
+            Kind::Postgres => {
+                let mut db = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::raw_sql(statement).execute(&mut db).await.unwrap();
+            }
+        }
+    }
+
     /// Every row of prompt_performance_metrics, without its id and creation time.
     pub async fn metrics(&self) -> Vec<Value> {
         let columns = "prompt_id, metric_type, value, timestamp, aggregation_window";
         let tail = "prompt_performance_metrics ORDER BY prompt_id, aggregation_window, timestamp, metric_type";
         self.objects(columns, tail).await
     }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// JSON kept as text becomes JSON again.

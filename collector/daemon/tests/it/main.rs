@@ -34,6 +34,7 @@ mod process;
 mod quarantine;
 mod redis;
 mod refuses_to_start;
+mod replay;
 mod sink;
 mod slow_socket;
 mod stopping;

@@ -27,12 +27,12 @@ pub async fn started(dir: &std::path::Path, ports: Ports) -> Phoenix {
     phoenix
 }
 
-fn point_at(library: &mut Library, phoenix: &Phoenix) {
+pub fn point_at(library: &mut Library, phoenix: &Phoenix) {
     library.home.set("EMBERD_PHOENIX_OTLP", &phoenix.otlp()).set("EMBERD_PHOENIX_URL", &phoenix.url());
 }
 
 /// Every span id that Phoenix holds, over all its projects, by REST.
-async fn held(phoenix: &Phoenix) -> BTreeSet<String> {
+pub async fn held(phoenix: &Phoenix) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let get = async |url: String| reqwest::get(url).await.unwrap().json::<Value>().await.unwrap();
     let projects = get(format!("{}/v1/projects?limit=1000", phoenix.url())).await;
@@ -51,7 +51,7 @@ async fn held(phoenix: &Phoenix) -> BTreeSet<String> {
     ids
 }
 
-fn span_ids(body: &[u8]) -> Vec<String> {
+pub fn span_ids(body: &[u8]) -> Vec<String> {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     let spans = request.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans);
     spans.map(|span| emberd_model::SpanId(span.span_id.try_into().unwrap()).to_string()).collect()

@@ -19,6 +19,7 @@ mod prompts;
 mod publishing;
 mod reads;
 mod recording;
+mod recount;
 mod rights;
 mod schema;
 mod spans;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use emberd_log::{CursorFile, Reader};
 use emberd_model::{Offset, TraceId, UnixNanos};
-use emberd_store::jobs::Decision;
+use emberd_store::jobs::{Decision, Rule};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -148,7 +148,9 @@ impl Consumer {
             }
         };
         let mut ready = Vec::new();
-        for rule in rules.iter().filter(|rule| rule.is_enabled) {
+        let only = &self.config.only;
+        let is_meant = |rule: &&Rule| only.as_ref().map_or(rule.is_enabled, |only| rule.name == *only);
+        for rule in rules.iter().filter(is_meant) {
             let known = self.rules.iter().find(|known| (known.id, known.version) == (rule.id, rule.version));
             match known {
                 // One whose evaluators could not be built, as a plugin's that was not ready, is tried again.

@@ -45,6 +45,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How live traffic is judged.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The rule of this name alone, enabled or not; none: all that are enabled.
+    pub only: Option<String>,
     /// How often rules are read anew; a change by this emberd counts at once.
     pub rules_every: Duration,
     /// Bytes of spans that are gathered.
@@ -66,6 +68,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            only: None,
             rules_every: Duration::from_secs(5),
             bytes_max: 64 << 20,
             quiet_min: Duration::from_secs(2),

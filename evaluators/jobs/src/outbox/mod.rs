@@ -18,12 +18,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use emberd_model::{Clock, Offset};
+use emberd_model::{Clock, Offset, UnixNanos};
 use emberd_phoenix::{Client, client, rest};
 use emberd_store::Store;
 use emberd_store::jobs::Outgoing;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub(crate) use annotation::Annotated;
 pub(crate) use experiment::enqueue;
@@ -54,6 +55,22 @@ impl<F: Fn(Offset) -> bool + Send + Sync> Verified for F {
     fn is_past(&self, offset: Offset) -> bool {
         self(offset)
     }
+}
+
+/// Has Phoenix told of an evaluation once more, whose experiment it does not have any more. False: it is none, or of no dataset.
+///
+/// # Errors
+/// The database.
+pub async fn tell_again(store: &Store, evaluation: Uuid, now: UnixNanos) -> Result<bool, emberd_store::Error> {
+    let (Some(job), Some(row)) = (store.job(evaluation).await?, store.evaluation(evaluation).await?) else {
+        return Ok(false);
+    };
+    let local = format!("local:{evaluation}");
+    if !row.phoenix_eval_id.starts_with("local:") {
+        store.set_phoenix_eval_id(evaluation, &row.phoenix_eval_id, &local, now).await?;
+    }
+    enqueue(store, &job, now).await?;
+    Ok(true)
 }
 
 /// How the outbox is told.
