@@ -180,6 +180,13 @@ impl Price {
         self.parts(usage)?.cost()
     }
 
+    /// The same for prompt and answer together in whole parts of 10^12, in which every cost is whole.
+    #[must_use]
+    pub fn trillionths(&self, usage: &Usage) -> Option<i128> {
+        let parts = self.parts(usage)?;
+        parts.input.checked_add(parts.output)
+    }
+
     /// The same, before it is a decimal.
     pub(crate) fn parts(&self, usage: &Usage) -> Option<Parts> {
         let classes = usage.classes()?;

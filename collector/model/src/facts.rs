@@ -9,7 +9,7 @@
 //! Kept by:  `tests/rows.rs` (exports of real SDKs), `tests`.
 //!
 //! - `keys`: which attribute means what, in which order. `draft`: a span being read; `finish`: its facts.
-//! - `words`: its input and output.
+//! - `words`: its input and output. `single`: what a span says without its trace.
 //! - `values`: tokens, texts, JSON out of attribute values. `loose`, `messages`: JSON texts in attributes. `failure`: timeouts.
 
 mod draft;
@@ -21,6 +21,7 @@ mod loose;
 mod marks;
 mod messages;
 mod print;
+mod single;
 mod stored;
 mod values;
 mod words;
@@ -28,6 +29,7 @@ mod words;
 pub(crate) use draft::{Reader, ResourceFacts, is_clock_sane};
 pub(crate) use loose::{Flat, flat_fields};
 pub(crate) use marks::Marks;
+pub use single::{OfResource, Single, Singles};
 pub(crate) use stored::{Emitter, Facts, Flag, Text, contradict, take_text};
 
 /// How spans are read; from config.

@@ -160,6 +160,7 @@ pub(super) struct Draft<'a> {
     pub(super) operation: Option<&'a str>,
     pub(super) request_type: Option<&'a str>,
     pub(super) vercel_operation: Option<&'a str>,
+    pub(super) traceloop_kind: Option<&'a str>,
     pub(super) is_not_a_call: bool,
     pub(super) parameters: Option<Cow<'a, str>>,
     pub(super) streaming: Best<bool>,
@@ -177,7 +178,12 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn take(&mut self, what: What<'a>, attribute: &RawAttribute<'a>) {
+    /// Nothing yet, and wanting what went in and what came out.
+    pub(super) fn reading_all() -> Self {
+        Self { reads_input: true, reads_output: true, ..Self::default() }
+    }
+
+    pub(super) fn take(&mut self, what: What<'a>, attribute: &RawAttribute<'a>) {
         let meaning = match what {
             What::Prompt(rank) => {
                 return self.texts[Text::PromptRef as usize].offer(rank, text_of(attribute.value()));
@@ -262,7 +268,10 @@ impl<'a> Draft<'a> {
             Kind::Vercel => {
                 self.vercel_operation = word.filter(|word| word.starts_with("ai.")).or(self.vercel_operation)
             }
-            Kind::Traceloop => self.is_not_a_call |= word.is_some(),
+            Kind::Traceloop => {
+                self.is_not_a_call |= word.is_some();
+                self.traceloop_kind = word.or(self.traceloop_kind);
+            }
         }
     }
 
@@ -291,7 +300,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn take_event(&mut self, event: &EventView<'a>, start: UnixNanos) {
+    pub(super) fn take_event(&mut self, event: &EventView<'a>, start: UnixNanos) {
         let text = |wanted: &str| {
             event
                 .attributes()
@@ -347,7 +356,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether the span is an LLM call. Its instrumentation's own word counts most, then what its attributes suggest.
-    fn is_call(&self) -> bool {
+    pub(super) fn is_call(&self) -> bool {
         if let Some(kind) = self.open_inference_kind.filter(|kind| !kind.eq_ignore_ascii_case("UNKNOWN")) {
             return kind.eq_ignore_ascii_case("LLM");
         }

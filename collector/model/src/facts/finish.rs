@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Sessions, users and prompts that only `metadata` names.
-    fn read_metadata(&mut self, for_refs: bool, reader: &Reader<'_, '_>) {
+    pub(super) fn read_metadata(&mut self, for_refs: bool, reader: &Reader<'_, '_>) {
         let Some(metadata) = self.metadata.take() else { return };
         let Some(metadata) = metadata.text() else { return };
         // What is longer is cut where it is stored, and marked there.
@@ -238,7 +238,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The model asked for, where only the request's parameters say it; and whether they ask for a stream.
-    fn read_parameters(&mut self) -> Option<bool> {
+    pub(super) fn read_parameters(&mut self) -> Option<bool> {
         let parameters = self.parameters.take()?;
         let (mut streams, mut is_object) = (false, false);
         each_field(&parameters, |field, value| {
@@ -256,7 +256,7 @@ impl<'a> Draft<'a> {
         is_object.then_some(streams)
     }
 
-    fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         let count = |count: Count| self.counts[count as usize].get().copied();
         Usage {
             prompt: count(Count::Prompt),
@@ -272,7 +272,7 @@ impl<'a> Draft<'a> {
 }
 
 /// The provider in one spelling: `OpenAI` and `openai.chat` are `openai`.
-fn provider_name(provider: Cow<'_, str>) -> Cow<'_, str> {
+pub(super) fn provider_name(provider: Cow<'_, str>) -> Cow<'_, str> {
     let is_plain = provider.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if is_plain {
         return provider;

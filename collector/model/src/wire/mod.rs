@@ -31,9 +31,9 @@ pub(crate) mod write;
 
 pub use edit::{Change, edited};
 pub(crate) use value::RawAttribute;
-pub use value::{ArrayView, AttributeView, Attributes, KvListView, ValueView, Values};
+pub use value::{ArrayView, AttributeView, Attributes, KvListView, Pair, PlainValue, ValueView, Values};
 pub use view::{
-    EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, Under, resources, spans,
+    EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, Under, alone, resources, spans,
 };
 
 /// What a request may hold.

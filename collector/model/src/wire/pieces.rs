@@ -129,6 +129,14 @@ impl<'a> Pieces<'a> {
         }
     }
 
+    /// Its bytes: that is how messages merge.
+    pub(super) fn joined(self) -> Vec<u8> {
+        self.pieces().fold(Vec::new(), |mut all, piece| {
+            all.extend_from_slice(piece);
+            all
+        })
+    }
+
     pub(super) fn fields(self) -> impl Iterator<Item = (u32, Value<'a>)> {
         self.pieces().flat_map(|piece| Fields(Reader::new(piece)))
     }

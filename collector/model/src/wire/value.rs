@@ -17,10 +17,79 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The same, as they lie in the request.
+    pub fn pairs(self) -> impl Iterator<Item = Pair<'a>> {
+        self.0.map(Pair::new)
+    }
+
     /// The same, with nothing of them looked at.
     pub(crate) fn raw(self) -> impl Iterator<Item = RawAttribute<'a>> {
         self.0.map(RawAttribute::new)
     }
+}
+
+/// An attribute as it lies in the request: its bytes, and its key and value where both are written as nearly all are.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    bytes: &'a [u8],
+    attribute: RawAttribute<'a>,
+    is_plain: bool,
+}
+
+impl<'a> Pair<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8]) -> Self {
+        match plain::pair(bytes) {
+            Some((key, value)) => {
+                Self { bytes, attribute: RawAttribute { key, value: Pieces::whole(value) }, is_plain: true }
+            }
+            None => Self { bytes, attribute: RawAttribute::new(bytes), is_plain: false },
+        }
+    }
+
+    /// The encoded `KeyValue`.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        self.attribute.key
+    }
+
+    /// The value, if the attribute is a key and a scalar and nothing else, in their shortest form; else its bytes are to be decoded.
+    #[inline]
+    #[must_use]
+    pub fn plain(&self) -> Option<PlainValue<'a>> {
+        if !self.is_plain {
+            return None;
+        }
+        Some(match plain::scalar(self.attribute.value.as_whole()?)? {
+            Scalar::String(text) => PlainValue::Str(text),
+            Scalar::Bool(bool) => PlainValue::Bool(bool),
+            Scalar::Int(int) => PlainValue::Int(int),
+            Scalar::Double(double) => PlainValue::Double(double),
+        })
+    }
+
+    pub(crate) fn raw(&self) -> &RawAttribute<'a> {
+        &self.attribute
+    }
+}
+
+/// A scalar of a [`Pair`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlainValue<'a> {
+    /// Text, whose bytes the door has looked at, and nobody since.
+    Str(&'a [u8]),
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number, NaN and the infinities included.
+    Double(f64),
 }
 
 /// A key and its value, neither of them looked at before it is asked for.

@@ -13,6 +13,7 @@ use super::keys;
 use super::pieces::{Elements, Fields, Pieces, Value, text};
 use super::read::Reader;
 use super::value::Attributes;
+use super::write;
 use crate::{SpanId, TraceId, UnixNanos};
 
 /// All spans of a request, in order.
@@ -102,7 +103,7 @@ pub struct ResourceView<'a> {
     pub index: u32,
     /// Which version of the conventions its attributes follow; mostly empty.
     pub schema_url: &'a str,
-    resource: Pieces<'a>,
+    resource: Option<Pieces<'a>>,
 }
 
 impl<'a> ResourceView<'a> {
@@ -113,12 +114,18 @@ impl<'a> ResourceView<'a> {
                 schema_url = text(url);
             }
         }
-        Self { index, schema_url, resource: Pieces::of(resource_spans, 1).unwrap_or_default() }
+        Self { index, schema_url, resource: Pieces::of(resource_spans, 1) }
     }
 
     /// Its attributes, in order, repeated keys included.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes(self.resource.elements(1))
+        Attributes(self.resource.unwrap_or_default().elements(1))
+    }
+
+    /// The encoded `Resource`, its pieces laid end to end; none if there is none.
+    #[must_use]
+    pub fn message(&self) -> Option<Vec<u8>> {
+        self.resource.map(Pieces::joined)
     }
 }
 
@@ -133,14 +140,14 @@ pub struct ScopeView<'a> {
     pub version: &'a str,
     /// Which version of the conventions its spans follow; mostly empty.
     pub schema_url: &'a str,
-    scope: Pieces<'a>,
+    scope: Option<Pieces<'a>>,
 }
 
 impl<'a> ScopeView<'a> {
     fn new(scope_spans: Reader<'a>, index: u32) -> Self {
-        let scope = Pieces::of(scope_spans, 1).unwrap_or_default();
+        let scope = Pieces::of(scope_spans, 1);
         let mut view = Self { index, name: "", version: "", schema_url: "", scope };
-        for field in scope.fields() {
+        for field in scope.unwrap_or_default().fields() {
             match field {
                 (1, Value::Bytes(name)) => view.name = text(name),
                 (2, Value::Bytes(version)) => view.version = text(version),
@@ -157,7 +164,13 @@ impl<'a> ScopeView<'a> {
 
     /// Its attributes, in order, repeated keys included.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes(self.scope.elements(3))
+        Attributes(self.scope.unwrap_or_default().elements(3))
+    }
+
+    /// The encoded `InstrumentationScope`, its pieces laid end to end; none if there is none.
+    #[must_use]
+    pub fn message(&self) -> Option<Vec<u8>> {
+        self.scope.map(Pieces::joined)
     }
 }
 
@@ -170,6 +183,8 @@ pub struct SpanView<'a> {
     pub span_id: SpanId,
     /// The span that called it; none for a root.
     pub parent_span_id: Option<SpanId>,
+    /// What stands where the parent's id does: empty or eight bytes, but for what no door lets in.
+    pub parent_bytes: &'a [u8],
     /// W3C trace state, verbatim.
     pub trace_state: &'a str,
     /// What it did.
@@ -180,6 +195,8 @@ pub struct SpanView<'a> {
     pub start: UnixNanos,
     /// When it ended; may lie before `start`.
     pub end: UnixNanos,
+    /// Whether a status is there at all.
+    pub has_status: bool,
     /// OTLP's status code: 0 unset, 1 ok, 2 error, unknown numbers included.
     pub status_code: i32,
     /// The status' text; mostly empty.
@@ -206,11 +223,13 @@ impl<'a> SpanView<'a> {
             trace_id: TraceId::default(),
             span_id: SpanId::default(),
             parent_span_id: None,
+            parent_bytes: &[],
             trace_state: "",
             name: "",
             kind: 0,
             start: UnixNanos(0),
             end: UnixNanos(0),
+            has_status: false,
             status_code: 0,
             status_message: "",
             flags: 0,
@@ -234,7 +253,10 @@ impl<'a> SpanView<'a> {
                 k::TRACE_ID => self.trace_id = TraceId::from_wire(reader.payload()?).unwrap_or_default(),
                 k::SPAN_ID => self.span_id = SpanId::from_wire(reader.payload()?).unwrap_or_default(),
                 k::TRACE_STATE => self.trace_state = text(reader.payload()?),
-                k::PARENT_SPAN_ID => self.parent_span_id = SpanId::from_wire(reader.payload()?),
+                k::PARENT_SPAN_ID => {
+                    self.parent_bytes = reader.payload()?;
+                    self.parent_span_id = SpanId::from_wire(self.parent_bytes);
+                }
                 k::NAME => self.name = text(reader.payload()?),
                 k::KIND => self.kind = reader.varint()? as i32,
                 k::START => self.start = UnixNanos(reader.fixed64()?),
@@ -251,6 +273,7 @@ impl<'a> SpanView<'a> {
     }
 
     fn read_status(&mut self, status: &'a [u8]) {
+        self.has_status = true;
         for field in Fields(Reader::new(status)) {
             match field {
                 (2, Value::Bytes(message)) => self.status_message = text(message),
@@ -375,4 +398,28 @@ impl<'a> LinkView<'a> {
     pub fn attributes(&self) -> Attributes<'a> {
         Attributes(Pieces::whole(self.raw).elements(4))
     }
+}
+
+/// A request with one span alone, and the resource and scope that it lies in.
+#[must_use]
+pub fn alone(found: &Found<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(found.span.raw.len() + 256);
+    let resource_spans = write::open(&mut out, 1);
+    if let Some(resource) = found.resource.message() {
+        write::bytes(&mut out, 1, &resource);
+    }
+    let scope_spans = write::open(&mut out, 2);
+    if let Some(scope) = found.scope.message() {
+        write::bytes(&mut out, 1, &scope);
+    }
+    write::bytes(&mut out, 2, found.span.raw);
+    if !found.scope.schema_url.is_empty() {
+        write::bytes(&mut out, 3, found.scope.schema_url.as_bytes());
+    }
+    write::close(&mut out, scope_spans);
+    if !found.resource.schema_url.is_empty() {
+        write::bytes(&mut out, 3, found.resource.schema_url.as_bytes());
+    }
+    write::close(&mut out, resource_spans);
+    out
 }
