@@ -143,6 +143,18 @@ impl BookFile {
         self.uncertain || self.journal.bytes() > STEPS_BYTES_MAX
     }
 
+    /// Puts this book in place of what is stored, durably: of a consumer whose own is kept elsewhere too, and counts there.
+    ///
+    /// # Errors
+    /// The journal.
+    pub fn adopt(&mut self, book: &Book) -> Result<(), Error> {
+        let moved = Stored { book: book.clone(), ..self.stored.clone() };
+        self.uncertain = true;
+        self.journal.replace(&moved.encode(&[]))?;
+        (self.stored, self.uncertain) = (moved, false);
+        Ok(())
+    }
+
     /// Moves cursor and book, durably. `all_decisions` gives all that must be found again, should this become a snapshot. After an
     /// error it may have moved on disk; the same step is to be tried again, and is not counted twice. Blocks on the disk.
     pub fn step(&mut self, step: &Step, all_decisions: impl FnOnce() -> Vec<u8>) -> Result<(), Error> {

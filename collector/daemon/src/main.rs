@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod judging;
 mod logging;
+mod reconcile;
 mod replay;
 mod rooms;
 mod run_file;

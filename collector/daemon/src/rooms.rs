@@ -3,11 +3,13 @@
 //! Not here: in which order they are stopped (the wiring).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::reconcile;
 use crate::wiring::{Consumer, Evaluation, Run};
 
 /// All tasks; what is still running when it is dropped is cut off.
@@ -38,7 +40,16 @@ impl Rooms {
                 Ok(())
             }),
             Run::Recorder(recorder) => self.spawn("recorder", async move { Ok(recorder.run(stop).await?) }),
+            Run::Archiver(archiver) => self.spawn("archiver", async move { Ok(archiver.run(stop).await?) }),
         }
+    }
+
+    /// Starts what holds the tables against what they were made of, every so often.
+    pub(crate) fn reconcile(&mut self, kept: Arc<reconcile::Kept>, stop: CancellationToken) -> Id {
+        self.spawn("reconcile", async move {
+            reconcile::keep(kept, stop).await;
+            Ok(())
+        })
     }
 
     /// Starts what judges: the plugins, so that the API can tell what there is, and, where it is this process's role, the engine, the

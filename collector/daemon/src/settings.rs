@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use emberd_archive::keeping;
+use emberd_archive::rows::How;
 use emberd_cache::Caches;
 use emberd_cache::wire::Seal;
+use emberd_consumers::archiver;
 use emberd_consumers::forwarder::{self, PhoenixConfig, choice};
 use emberd_evaluators_datasets::Reader;
 use emberd_evaluators_datasets::apart::Apart;
@@ -27,6 +30,9 @@ use crate::config::{self, Config};
 
 /// The consumer that forwards to Phoenix.
 pub(crate) const PHOENIX: &str = "phoenix";
+
+/// Memory that columns may take before they become files.
+const GATHER_BYTES: usize = 24 << 20;
 
 /// The price table that emberd brings.
 const PRICES: &str = include_str!("../../../config/prices.toml");
@@ -101,6 +107,39 @@ impl config::Choice {
             share: self.share.0,
             traces_per_second: Some(self.traces_per_second).filter(|most| *most > 0),
             reading,
+        })
+    }
+}
+
+impl config::Archive {
+    /// Where spans are archived.
+    pub(crate) fn place(&self, data_dir: &Path) -> anyhow::Result<Arc<dyn keeping::Place>> {
+        let config::Bucket { endpoint, region, keys, virtual_hosted, conditional } = &self.bucket;
+        let settings = keeping::S3Settings {
+            endpoint: endpoint.clone(),
+            region: region.clone(),
+            keys: keys.as_ref().map(|(id, secret)| (id.clone(), secret.reveal().to_owned())),
+            allow_http: endpoint.as_ref().is_some_and(|url| url.starts_with("http://")),
+            virtual_hosted: *virtual_hosted,
+            conditional: *conditional,
+            ..keeping::S3Settings::default()
+        };
+        self.place.place(&data_dir.join("archive"), settings).context("[archive] cannot be used")
+    }
+
+    /// How spans of the log of this name are archived.
+    pub(crate) fn room(&self, log: String, recorder: &config::Recorder) -> anyhow::Result<archiver::Config> {
+        let days = u32::try_from(self.keep.as_secs() / 86_400).unwrap_or(u32::MAX);
+        Ok(archiver::Config {
+            log,
+            how: How { reading: recorder.reading(), prices: (*recorder.prices()?).clone(), ..How::default() },
+            every: self.every,
+            gather_bytes: GATHER_BYTES,
+            compaction: keeping::Compaction { bytes_target: self.file.0, ..keeping::Compaction::default() },
+            retention: keeping::Retention {
+                days: (days > 0).then_some(days),
+                bytes: (self.budget.0 > 0).then_some(self.budget.0),
+            },
         })
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use emberd_api::Api;
 use emberd_consumers::quarantine::Quarantine;
-use emberd_consumers::{Progress, forwarder, recorder};
+use emberd_consumers::archiver::orders::Orders;
+use emberd_consumers::{Progress, archiver, forwarder, recorder};
 use emberd_evaluators_hosts::Hosts;
 use emberd_evaluators_jobs::live::{self, Live};
 use emberd_evaluators_jobs::outbox::{self, Outbox};
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::judging::Judging;
+use crate::reconcile;
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
 use crate::settings::PHOENIX;
@@ -52,6 +54,8 @@ pub(crate) struct Daemon {
     evaluation: Evaluation,
     api: Api,
     addresses: Addresses,
+    /// None where nothing is consumed, or nothing is to be reconciled.
+    reconcile: Option<Arc<reconcile::Kept>>,
 }
 
 /// Where emberd listens, as bound.
@@ -81,6 +85,7 @@ pub(crate) struct Consumer {
 pub(crate) enum Run {
     Forwarder(Box<forwarder::Forwarder>),
     Recorder(Box<recorder::Recorder>),
+    Archiver(Box<archiver::Archiver>),
 }
 
 /// Builds everything, in the order in which the rooms need each other.
@@ -113,7 +118,10 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
-    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })
+    let reconciles = roles.consume && config.recorder.enabled && !config.reconcile.every.is_zero();
+    let log_dir = data_dir.join("log");
+    let reconcile = reconciles.then(|| Arc::new(reconcile::Kept { config, world, store: store.clone(), log: log_dir }));
+    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -161,6 +169,9 @@ impl Parts<'_> {
         if self.config.recorder.enabled {
             consumers.push(self.recorder(&quarantine)?);
         }
+        if self.config.archive.enabled {
+            consumers.push(self.archiver(&quarantine)?);
+        }
         Ok(consumers)
     }
 
@@ -207,6 +218,27 @@ impl Parts<'_> {
             self.passed(recorder::NAME),
         );
         Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
+    }
+
+    fn archiver(&self, quarantine: &Quarantine) -> anyhow::Result<Consumer> {
+        let (config, data_dir) = (&self.config.archive, self.data_dir);
+        let progress = Arc::new(Progress::new(archiver::NAME));
+        // Until the manifest says where its cursor stands, nothing may go.
+        self.log.register(archiver::NAME, self.log.tail());
+        let name = log_name(&data_dir.join("log"))?;
+        let parts = archiver::Parts {
+            reader: self.log.reader(self.log.tail()),
+            place: config.place(data_dir)?,
+            journal: (self.world.disk.clone(), data_dir.join("cursors")),
+            quarantine: quarantine.clone(),
+            orders: Orders::in_dir(&data_dir.join("orders")),
+            clock: self.world.clock.clone(),
+            progress: progress.clone(),
+            passed: Box::new(self.passed(archiver::NAME)),
+        };
+        let how = config.room(name.as_str().to_owned(), &self.config.recorder)?;
+        let run = archiver::Archiver::new(how, parts).context("cannot make the archiver")?;
+        Ok(Consumer { progress, run: Run::Archiver(Box::new(run)) })
     }
 
     fn evaluation(&self, consumers: &[Consumer], runs: bool) -> anyhow::Result<Evaluation> {
@@ -335,7 +367,7 @@ impl Daemon {
 
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses } = self;
+        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile } = self;
         let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
@@ -346,6 +378,7 @@ impl Daemon {
         let consumers: Vec<_> =
             consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
         let judging = rooms.evaluation(evaluation, &stop_evaluation);
+        let reconciling = reconcile.map(|kept| rooms.reconcile(kept, stop_evaluation.clone()));
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }
@@ -376,6 +409,7 @@ impl Daemon {
             rooms.cut_off(&consumers).await;
         }
         rooms.ended(&judging).await;
+        rooms.ended(reconciling.as_slice()).await;
         stop_api.cancel(); // last, so that an operator can watch the drain
         rooms.ended(&[api]).await;
         let _ = tokio::time::timeout(LET_GO_DEADLINE, store.close()).await;

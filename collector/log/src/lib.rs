@@ -45,6 +45,7 @@ pub use error::{AppendError, CursorError, JournalError, OpenError, ReadError, Se
 pub use journal::Journal;
 pub use log::{Appender, Appending, Entry, Log, Reader, Usage};
 pub use recovery::{Damage, Recovery};
+pub use segment::LOCK_NAME;
 
 #[cfg(test)]
 mod tests;

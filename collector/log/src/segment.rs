@@ -13,7 +13,8 @@ use crate::config::Durability;
 use crate::disk::{Access, Disk, File, write_all_at};
 use crate::error::SegmentId;
 
-pub(crate) const LOCK_NAME: &str = "lock";
+/// The file that whoever has the log open holds locked.
+pub const LOCK_NAME: &str = "lock";
 const TEMP_NAME: &str = "prepare.tmp";
 
 /// What a name in the log's directory stands for.

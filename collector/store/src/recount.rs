@@ -61,7 +61,7 @@ impl Store {
     pub async fn prompt_days(&self, since: Moment) -> Result<BTreeSet<PromptDay>, Error> {
         let lite = self.kind() == "sqlite";
         let day = match lite {
-            true => "CAST(floor(unixepoch(created_at) / 86400.0) AS INTEGER)",
+            true => "CAST(julianday(substr(created_at, 1, 10)) - 2440587.5 AS INTEGER)",
             false => "floor(extract(epoch FROM created_at) / 86400)::bigint",
         };
         let rows = format!("SELECT DISTINCT prompt_id, {day} FROM public.prompt_traces WHERE created_at >= $1");

@@ -148,6 +148,15 @@ impl Archive {
         Ok(())
     }
 
+    /// Moves the cursor back to `to`, where the log ends, with this book: the log lost its end, and will give these offsets to other spans. The
+    /// files of what it lost stay, for those spans were accepted. Where the cursor is not beyond `to`, nothing is done.
+    pub async fn move_back(&mut self, to: u64, book: String) -> Result<(), Error> {
+        self.settle().await?;
+        let Some(cursor) = self.state.cursor.filter(|cursor| *cursor > to) else { return Ok(()) };
+        let commit = Some((cursor, to, book));
+        self.change(Change { kind: Kind::Back, commit, parts: Vec::new(), removed: Vec::new() }).await
+    }
+
     /// Makes sure of what took effect of a call that failed or was dropped, and removes what did not. Other calls do this first.
     pub async fn settle(&mut self) -> Result<(), Error> {
         if self.is_taken {
@@ -189,6 +198,7 @@ impl Archive {
         }
         if let Some((from, to, _)) = &change.commit
             && from >= to
+            && change.kind != Kind::Back
         {
             return Err(Error::Bound { what: "a commit of no offsets" });
         }

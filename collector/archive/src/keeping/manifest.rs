@@ -70,6 +70,8 @@ pub enum Kind {
     Retention,
     /// Spans were erased or changed in place.
     Rewrite,
+    /// The log lost its end, and gives the offsets from there on to other spans: the cursor moves back, and all files stay.
+    Back,
 }
 
 /// An entry.
@@ -157,11 +159,12 @@ impl Entry {
             (self.writer.len() == 32 && self.writer.bytes().all(plain), "its writer is not 32 hexadecimal digits"),
             (self.whole || self.previous.is_some(), "it has no entry before it, and is not whole"),
             (!self.whole || self.removed.is_empty(), "it is whole, and removes something"),
-            (self.from <= self.to, "it goes backwards"),
+            ((self.kind == Kind::Back) == (self.from > self.to), "it goes backwards, or should"),
             (
-                self.kind == Kind::Commit || self.from == self.to || self.from.is_none(),
+                matches!(self.kind, Kind::Commit | Kind::Back) || self.from == self.to || self.from.is_none(),
                 "it moves the cursor, and is no commit",
             ),
+            (self.kind != Kind::Back || self.to.is_some(), "it goes back to nowhere"),
             (self.kind != Kind::Commit || (self.from.is_some() && self.from < self.to), "it is a commit of nothing"),
             (self.book.len() <= BOOK_BYTES_MAX, "its book is too long"),
             (self.added.iter().all(|file| of_log(&file.name)), "it adds a file that is none of its log's"),

@@ -118,8 +118,10 @@ impl State {
             self.files.remove(name);
         }
         self.files.extend(entry.added.into_iter().map(|file| (file.name.clone(), file)));
-        if entry.kind == Kind::Commit {
-            self.last = entry.from.zip(entry.to);
+        match entry.kind {
+            Kind::Commit => self.last = entry.from.zip(entry.to),
+            Kind::Back => self.last = None,
+            _ => {}
         }
         self.cursor = entry.to;
         self.book = entry.book;

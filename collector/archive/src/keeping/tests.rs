@@ -1,5 +1,6 @@
 //! The promises of [`keeping`](super): a place that fails at every call, the forms of names and entries, a directory, a bucket.
 
+mod contract;
 mod directory;
 mod forms;
 mod later;

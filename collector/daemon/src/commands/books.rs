@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use emberd_consumers::{book, recorder};
+use emberd_consumers::{archiver, book, recorder};
 use emberd_intake::turned_away;
 use emberd_log::RealDisk;
 use emberd_log::disk::Disk;
@@ -53,11 +53,12 @@ impl Place {
     /// The books of all consumers that ever began. Those in files first: the log grows meanwhile, and never the other way round.
     pub(super) async fn books(&self, store: &Store) -> anyhow::Result<Vec<Kept>> {
         let mut books = Vec::new();
-        for target in self.config.targets()? {
-            let stored = book::read(self.disk.clone(), &self.config.data_dir.join("cursors"), &target.name)
-                .with_context(|| format!("cannot read the book of {}", target.name))?;
+        let archive = self.config.archive.enabled.then(|| archiver::NAME.to_owned());
+        for name in self.config.targets()?.into_iter().map(|target| target.name).chain(archive) {
+            let stored = book::read(self.disk.clone(), &self.config.data_dir.join("cursors"), &name)
+                .with_context(|| format!("cannot read the book of {name}"))?;
             if let Some(stored) = stored {
-                books.push(Kept { name: target.name, book: stored.book.clone(), stored: Some(stored) });
+                books.push(Kept { name, book: stored.book.clone(), stored: Some(stored) });
             }
         }
         if self.config.recorder.enabled {

@@ -6,6 +6,7 @@
 //!
 //! `books`: what commands read beside a daemon that may be running.
 
+mod archive;
 mod books;
 mod check_config;
 mod dataset;
@@ -14,6 +15,7 @@ mod ledger;
 mod log;
 mod migrate;
 mod quarantine;
+mod reconcile;
 mod remote;
 mod replay;
 mod serve;
@@ -59,6 +61,10 @@ enum Command {
     Quarantine(quarantine::Options),
     /// Send on again what was accepted: to Phoenix, into the tables, through a rule, or to another endpoint
     Replay(Box<replay::Options>),
+    /// List, check or compact what is archived
+    Archive(archive::Options),
+    /// Hold rollups, rows and Phoenix against what they were made of; --fix heals what differs
+    Reconcile(reconcile::Options),
     /// Look at the log's segments, or check every byte of them
     Log(log::Options),
     /// Run evaluators over a dataset or past traces, watch them, and see why a trace was scored or not
@@ -138,6 +144,8 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),
         Command::Replay(options) => replay::run(&options).await,
+        Command::Archive(options) => archive::run(&options).await,
+        Command::Reconcile(options) => reconcile::run(&options).await,
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,

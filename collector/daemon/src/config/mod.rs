@@ -9,9 +9,10 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`cache`], [`evaluation`], [`identity`], [`flags`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`] and [`flags`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
+mod archive;
 mod cache;
 mod checks;
 mod document;
@@ -20,7 +21,6 @@ mod evaluation;
 mod faults;
 mod flags;
 mod identity;
-mod later;
 mod reader;
 mod secret;
 mod sections;
@@ -33,6 +33,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+pub(crate) use archive::{Archive, Bucket, Reconcile};
 pub(crate) use cache::Cache;
 pub(crate) use evaluation::{Llm, Plugin, PluginSource};
 use faults::Place;
@@ -87,6 +88,10 @@ pub(crate) struct Config {
     pub api: Api,
     /// What is kept of what was read.
     pub cache: Cache,
+    /// Where spans are laid down for good.
+    pub archive: Archive,
+    /// When what was written is held against what it was made of.
+    pub reconcile: Reconcile,
     warnings: Vec<Fault>,
 }
 
@@ -154,10 +159,11 @@ fn read(
         flags: flags::flags(&mut reader),
         api: sections::api(&mut reader),
         cache: cache::cache(&mut reader),
+        archive: archive::archive(&mut reader),
+        reconcile: archive::reconcile(&mut reader),
         warnings: Vec::new(),
         data_dir,
     };
-    later::archive(&mut reader);
     checks::check(&config, &mut reader);
     reader.finish();
 

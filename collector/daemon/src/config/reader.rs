@@ -285,12 +285,4 @@ impl Section<'_> {
             self.reader.fault(found.place, &self.label, "", format!("unknown key `{name}`{hint}"));
         }
     }
-
-    /// The same for a section that emberd reads and does not act on yet.
-    pub(super) fn finish_unused(mut self) {
-        if let Some((key, place)) = self.set.take() {
-            self.reader.warnings.push(Fault { place, key: named(&self.label, key), message: "not used yet".into() });
-        }
-        self.finish();
-    }
 }

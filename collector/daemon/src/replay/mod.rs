@@ -307,6 +307,7 @@ impl Worker {
                     Ok(())
                 }
                 Run::Recorder(recorder) => Ok(recorder.run(stop).await?),
+                Run::Archiver(_) => Err(anyhow!("a replay does not archive")),
             },
             Self::Rules(evaluation) => {
                 let wiring::Evaluation { hosts, live, .. } = *evaluation;

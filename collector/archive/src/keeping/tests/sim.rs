@@ -296,3 +296,10 @@ impl Place for Sim {
         async { done }.boxed()
     }
 }
+
+#[tokio::test]
+async fn the_place_of_the_tests_keeps_the_contract() {
+    let place = std::sync::Arc::new(Sim::new(Vec::new()));
+    super::contract::keep(place.clone()).await;
+    super::contract::live(place).await;
+}
