@@ -5,7 +5,7 @@
 //! On disk:  `date=YYYY-MM-DD/LOG-FROM-TO-SEQ-PART.parquet`, and `_manifest/LOG/SEQ.json`, whose putting is the commit
 //! ([`manifest`]). A name is never used for other bytes.
 //! Not here: what is in a file (`rows`), when any of this is done (`emberd-consumers`).
-//! Kept by:  `tests::model` (a fault at every single call), `tests/s3.rs` (a real server, killed), `tests/format.rs`
+//! Kept by:  `tests::model` (a fault at every single call), `tests::s3` (a real server, killed), `tests::format`
 //! (the bytes of version 1).
 //!
 //! - [`place`]: what a place can do; a [`Directory`], an [`S3`] bucket. [`name`]: how files are called.
@@ -19,6 +19,8 @@ pub mod catalogue;
 mod compaction;
 mod directory;
 pub mod error;
+#[doc(hidden)]
+pub mod inside;
 pub mod manifest;
 pub mod name;
 pub mod place;

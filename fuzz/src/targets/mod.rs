@@ -1,6 +1,7 @@
 //! The targets, by the room whose parser they try.
 
 mod answer;
+mod archive;
 mod cache;
 mod config;
 mod cut;
@@ -66,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dataset_jsonl", run: datasets::dataset_jsonl, seeds: datasets::lines_seeds },
     Target { name: "dataset_csv", run: datasets::dataset_csv, seeds: datasets::csv_seeds },
     Target { name: "cache_wire", run: cache::cache_wire, seeds: cache::seeds },
+    Target { name: "archive_entry", run: archive::archive_entry, seeds: archive::seeds },
     Target { name: "cache_pattern", run: cache::cache_pattern, seeds: cache::pattern_seeds },
 ];
 

@@ -7,7 +7,7 @@
 //! `sha256` of the entry before it, and `from` is where that one ended. `from` and `to` are missing until something was committed.
 //! `book` is the consumer's text. `start_min` and `start_max` are in ns since 1970.
 //! Not here: what entries add up to (`state.rs`).
-//! Kept by:  `tests::manifest`, `tests/format.rs`, the fuzz target `archive_entry`.
+//! Kept by:  `tests::forms`, `tests::format`, the fuzz target `archive_entry`.
 
 use bytes::Bytes;
 use emberd_model::UnixNanos;
@@ -25,7 +25,7 @@ pub const ENTRY_BYTES_MAX: u64 = 64 << 20;
 pub const BOOK_BYTES_MAX: usize = 1 << 20;
 
 /// What comes before the check sum, and after it.
-const TAIL: (&str, &str) = (",\"sha256\":\"", "\"}\n");
+pub(crate) const TAIL: (&str, &str) = (",\"sha256\":\"", "\"}\n");
 
 /// A file that counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

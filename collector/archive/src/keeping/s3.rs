@@ -3,7 +3,7 @@
 //! Promise: each call ends within the settings' bound, with its answer or with an error that says what to do. A call that is not
 //! answered is tried again within that bound; so an entry's own putting may be answered by [`PlaceError::Exists`].
 //! Not here: environment variables, files of keys (the configuration hands everything in); the bucket itself, which must exist.
-//! Kept by:  `tests/s3.rs`, against a real server.
+//! Kept by:  `tests::s3`, against a real server.
 
 use std::ops::Range;
 use std::time::Duration;

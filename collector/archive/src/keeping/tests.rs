@@ -2,6 +2,7 @@
 
 mod contract;
 mod directory;
+mod format;
 mod forms;
 mod later;
 mod model;
