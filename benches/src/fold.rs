@@ -78,7 +78,7 @@ fn measure(what: &str, naming: payload::Naming) {
 }
 
 /// The table that is shipped: looking models up is part of a row's cost.
-fn prices() -> Prices {
+pub(crate) fn prices() -> Prices {
     let table: toml::Table = include_str!("../../config/prices.toml").parse().unwrap_or_default();
     serde_json::to_value(table).ok().and_then(|table| Prices::from_json(&table).ok()).unwrap_or_default()
 }

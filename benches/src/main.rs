@@ -1,6 +1,6 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | api | caches | all
+//!     emberd-benches walk | fold | archive | recorder | jobs | intake | growth | endure | abuse | api | caches | all
 //!
 //! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
@@ -8,6 +8,7 @@
 
 mod abuse;
 mod api;
+mod archive;
 mod caches;
 mod endure;
 mod fold;
@@ -41,6 +42,8 @@ enum Bench {
     Walk,
     /// The fold of spans into trace states and rows, beside prost's decode
     Fold,
+    /// The archive's files from batches and back, beside prost's decode and gzip
+    Archive,
     /// The recorder's transaction on SQLite and PostgreSQL, beside plain inserts of the same rows
     Recorder(recorder::Options),
     /// Evaluation jobs of built-ins on SQLite and PostgreSQL, beside the bare functions and plain inserts of the same results
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Walk => walk::run(),
         Bench::Fold => fold::run(),
+        Bench::Archive => archive::run()?,
         Bench::Recorder(options) => recorder::run(&options)?,
         Bench::Jobs(options) => jobs::run(&options)?,
         Bench::Intake(options) => intake::run(&options)?,
@@ -85,6 +89,7 @@ fn main() -> anyhow::Result<()> {
         Bench::All(options) => {
             walk::run();
             fold::run();
+            archive::run()?;
             recorder::run(&recorder::Options::default())?;
             jobs::run(&jobs::Options::default())?;
             intake::run(&options)?;
