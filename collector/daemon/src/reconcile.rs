@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use emberd_archive::keeping::Place;
 use emberd_model::cost::Prices;
 use emberd_model::ledger::{Origins, Tally, project_of};
 use emberd_model::trace::{TraceState, fold};
@@ -28,6 +29,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::replay::plan::Into;
 use crate::replay::source::{Fed, Places, Source, Wanted};
+use crate::wiring::known_log_name;
 use crate::world::World;
 
 /// What was received so lately may still be on its way to the tables, the archive and Phoenix.
@@ -111,9 +113,19 @@ pub(crate) async fn keep(daemon: Arc<Kept>, stop: CancellationToken) {
             };
             let part = part.name();
             match found {
-                Ok(Found { compared, different: 0, missing: 0, .. }) => tracing::info!(part, compared, "reconciled: nothing differs"),
+                Ok(Found { compared, different: 0, missing: 0, .. }) => {
+                    tracing::info!(part, compared, "reconciled: nothing differs")
+                }
                 Ok(Found { compared, different, missing, healed, examples, .. }) => {
-                    tracing::warn!(part, compared, different, missing, healed, ?examples, "reconciled: something differed");
+                    tracing::warn!(
+                        part,
+                        compared,
+                        different,
+                        missing,
+                        healed,
+                        ?examples,
+                        "reconciled: something differed"
+                    );
                 }
                 Err(error) => tracing::warn!(part, error = format!("{error:#}"), "could not be reconciled"),
             }
@@ -248,7 +260,8 @@ impl Reconcile<'_> {
     /// Records these traces again; how many of them are right now.
     async fn record(&self, states: BTreeMap<TraceId, TraceState>, prices: &Arc<Prices>) -> anyhow::Result<u64> {
         let ids: Vec<TraceId> = states.keys().copied().collect();
-        let expected: HashMap<TraceId, u64> = states.iter().map(|(trace, state)| (*trace, state.spans() as u64)).collect();
+        let expected: HashMap<TraceId, u64> =
+            states.iter().map(|(trace, state)| (*trace, state.spans() as u64)).collect();
         let recording = Recording {
             consumer: "reconcile".to_owned(),
             writer: Writer::new("reconcile"),
@@ -261,7 +274,10 @@ impl Reconcile<'_> {
             booking: Booking::Tell,
             prices: prices.clone(),
         };
+        // A state that knows all of the spans would let nothing be written; what its row added is counted again below.
+        self.store.unrecord(&ids).await.context("cannot take away what is wrong")?;
         self.store.record(recording).await.context("cannot record what is missing")?;
+        self.rollups(&|_| ()).await?;
         self.store.publish(self.now()).await.context("cannot publish what was recorded")?;
         let briefs = self.store.briefs(&ids).await?;
         let is_right = |brief: &&Brief| expected.get(&brief.trace).is_some_and(|spans| brief.spans >= *spans as i64);
@@ -276,7 +292,7 @@ impl Reconcile<'_> {
         let client = self.config.phoenix.client()?;
         let mut asked: Vec<(String, SpanId)> = Vec::new();
         let mut lacking: HashSet<SpanId> = HashSet::new();
-        let mut source = self.source(None);
+        let mut source = self.source(None)?;
         while let Some(fed) = source.next().await? {
             for span in wire::spans(&fed.entry.body) {
                 asked.push((project_of(&span.resource).to_owned(), span.span.span_id));
@@ -319,13 +335,13 @@ impl Reconcile<'_> {
 
     /// Sends Phoenix what it lacks, as the forwarder would; how many of the spans it has then.
     async fn send(&self, client: &emberd_phoenix::Client, lacking: &HashSet<SpanId>) -> anyhow::Result<u64> {
-        let mut source = self.source(None);
+        let mut source = self.source(None)?;
         let mut traces = HashSet::new();
         while let Some(fed) = source.next().await? {
             let of = wire::spans(&fed.entry.body).filter(|found| lacking.contains(&found.span.span_id));
             traces.extend(of.map(|found| found.span.trace_id));
         }
-        let source = self.source(Some(Arc::new(traces)));
+        let source = self.source(Some(Arc::new(traces)))?;
         crate::replay::once(self.config, self.world, self.store, Into::Phoenix, source).await?;
         let spans: Vec<SpanId> = lacking.iter().copied().collect();
         let mut there = 0;
@@ -375,7 +391,7 @@ impl Reconcile<'_> {
 
     /// Every batch of the time that is looked at, in turn.
     async fn each(&self, mut each: impl FnMut(&Batch)) -> anyhow::Result<()> {
-        let mut source = self.source(None);
+        let mut source = self.source(None)?;
         while let Some(Fed { entry, .. }) = source.next().await? {
             let emberd_log::Entry { spans, received_at, key, flags, body } = entry;
             each(&Batch { offset: Offset(0), spans: spans.get(), received_at, key, flags, body });
@@ -383,12 +399,21 @@ impl Reconcile<'_> {
         Ok(())
     }
 
-    fn source(&self, traces: Option<Arc<HashSet<TraceId>>>) -> Source {
+    fn source(&self, traces: Option<Arc<HashSet<TraceId>>>) -> anyhow::Result<Source> {
         let now = self.now();
         let from = UnixNanos(now.0.saturating_sub(nanos(self.since)));
         let to = UnixNanos(now.0.saturating_sub(nanos(MOVING.min(self.since / 10))));
-        let places = Places { disk: self.world.disk.clone(), log: Some(self.log.clone()) };
-        Source::open(places, Wanted { from, to, traces }, None, 0)
+        let places = Places { disk: self.world.disk.clone(), log: Some(self.log.clone()), archive: self.archive()? };
+        Ok(Source::open(places, Wanted { from, to, traces }, None, 0))
+    }
+
+    /// The archive, and the log's own name there.
+    fn archive(&self) -> anyhow::Result<Option<(Arc<dyn Place>, String)>> {
+        if !self.config.archive.enabled {
+            return Ok(None);
+        }
+        let name = known_log_name(&self.log)?;
+        Ok(Some((self.config.archive.place(&self.config.data_dir)?, name.as_str().to_owned())))
     }
 
     fn now(&self) -> UnixNanos {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use emberd_api::Api;
-use emberd_consumers::quarantine::Quarantine;
 use emberd_consumers::archiver::orders::Orders;
+use emberd_consumers::quarantine::Quarantine;
 use emberd_consumers::{Progress, archiver, forwarder, recorder};
 use emberd_evaluators_hosts::Hosts;
 use emberd_evaluators_jobs::live::{self, Live};

@@ -295,3 +295,34 @@ impl Store {
         Ok(briefs)
     }
 }
+
+impl Store {
+    /// Takes the rows and states of these traces away, as if nothing had ever been recorded of them, so that recording their spans again makes
+    /// both anew. Rollups are left as they are: count them again afterwards.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn unrecord(&self, traces: &[TraceId]) -> Result<(), Error> {
+        for traces in traces.chunks(BRIEFS_AT_ONCE) {
+            self.run(Unrecord(traces.to_vec())).await?;
+        }
+        Ok(())
+    }
+}
+
+struct Unrecord(Vec<TraceId>);
+
+impl Work for Unrecord {
+    type Done = ();
+    const TRUSTED: bool = true;
+
+    async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<(), Fault> {
+        // Rows first: on SQLite a state whose row goes is found by its trace from then on.
+        let names: Vec<String> = self.0.iter().map(TraceId::to_string).collect();
+        tx.execute("DELETE FROM public.prompt_traces WHERE phoenix_trace_id = ANY($1)", &binds![names]).await?;
+        for trace in &self.0 {
+            tx.execute("DELETE FROM emberd.trace_state WHERE trace_id = $1", &binds![&trace.0[..]]).await?;
+        }
+        Ok(())
+    }
+}

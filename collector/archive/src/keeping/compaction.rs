@@ -114,33 +114,52 @@ impl Archive {
         let open = open.into_iter().map(|day| (day, when.open_files));
         closed.chain(open).find_map(|((day, files), files_min)| {
             let small = |file: &File| file.bytes < when.bytes_target / 2 && file.rows < when.rows_target / 2;
-            let small = files.into_iter().filter(|(file, _)| small(file) && !self.damaged.contains(&file.name));
-            let group = group(small.collect(), when);
+            let small = |file: &File| small(file) && !self.damaged.contains(&file.name);
+            let groups = runs(files, small).into_iter().map(|run| group(run, when));
+            let group = groups.max_by_key(Vec::len).unwrap_or_default();
             let group = group.into_iter().map(|(file, name)| (file.clone(), name)).collect::<Vec<_>>();
             (group.len() >= files_min.max(2)).then_some((Day(day), group))
         })
     }
 }
 
-/// Of small files, those to merge: as many as fit, from the lowest offsets on, without those that are far larger than all the
+/// Small files that follow one another in the log's order, without a large one between them: so the offsets of a day's files never
+/// come to lie in each other, and whoever reads them one after the other reads in the log's order.
+fn runs<'a>(files: Vec<(&'a File, DataName)>, is_small: impl Fn(&File) -> bool) -> Vec<Vec<(&'a File, DataName)>> {
+    let mut files = files;
+    files.sort_by_key(|(_, name)| (name.from, name.to, name.seq, name.part));
+    let mut runs = vec![Vec::new()];
+    for (file, name) in files {
+        match runs.last_mut() {
+            Some(run) if is_small(file) => run.push((file, name)),
+            _ => runs.push(Vec::new()),
+        }
+    }
+    runs
+}
+
+/// Of small files in their order, those to merge: as many as fit, from the lowest offsets on, without those that are far larger than all the
 /// rest together, so that a byte is rewritten a few times in its life and not with each file that comes.
-fn group<'a>(mut small: Vec<(&'a File, DataName)>, when: &Compaction) -> Vec<(&'a File, DataName)> {
-    small.sort_by_key(|(file, _)| file.bytes);
-    let mut total: u64 = small.iter().map(|(file, _)| file.bytes).sum();
-    while let Some((largest, _)) = small.last() {
-        total -= largest.bytes;
-        if largest.bytes <= total.saturating_mul(2) {
+fn group<'a>(mut run: Vec<(&'a File, DataName)>, when: &Compaction) -> Vec<(&'a File, DataName)> {
+    loop {
+        let total: u64 = run.iter().map(|(file, _)| file.bytes).sum();
+        let largest = run.iter().enumerate().max_by_key(|(_, (file, _))| file.bytes);
+        let Some((at, bytes)) = largest.map(|(at, (file, _))| (at, file.bytes)) else { break };
+        if bytes <= (total - bytes).saturating_mul(4) {
             break;
         }
-        small.pop();
+        let after = run.split_off(at + 1);
+        run.pop();
+        if after.len() > run.len() {
+            run = after;
+        }
     }
-    small.sort_by_key(|(_, name)| (name.from, name.to, name.seq, name.part));
     let (mut bytes, mut rows) = (0u64, 0u64);
     let fits = |(file, _): &(&File, DataName)| {
         (bytes, rows) = (bytes.saturating_add(file.bytes), rows.saturating_add(file.rows));
         bytes <= when.bytes_target && rows <= when.rows_target
     };
-    small.into_iter().take_while(fits).collect()
+    run.into_iter().take_while(fits).collect()
 }
 
 /// Works on rows on a thread that may block.

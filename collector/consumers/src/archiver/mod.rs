@@ -196,7 +196,8 @@ impl Archiver {
 
     /// Stands where the manifest says. Where it says nothing, the log's oldest span is the first.
     fn stand(&mut self, archive: &Archive) {
-        let stored = archive.cursor().and_then(|cursor| decode(archive.book()).filter(|book| book.cursor().0 == cursor));
+        let stored =
+            archive.cursor().and_then(|cursor| decode(archive.book()).filter(|book| book.cursor().0 == cursor));
         let begin = || Book::begin(archive.cursor().map_or(self.parts.reader.position(), Offset));
         self.book = stored.unwrap_or_else(begin);
         self.parts.reader.seek(self.book.cursor());

@@ -56,11 +56,21 @@ impl Upkeep {
         let tidied = async {
             // One step at a time: the log is read in between.
             if let Some(done) = archive.compact(today, &config.compaction, orders::merge).await? {
-                tracing::info!(files = done.files_before, into = done.files_after, spans = done.rows, "files of the archive became larger ones");
+                tracing::info!(
+                    files = done.files_before,
+                    into = done.files_after,
+                    spans = done.rows,
+                    "files of the archive became larger ones"
+                );
             }
             let dropped = archive.retain(today, &config.retention).await?;
             if dropped.files > 0 {
-                tracing::info!(files = dropped.files, spans = dropped.rows, bytes = dropped.bytes, "old files of the archive went");
+                tracing::info!(
+                    files = dropped.files,
+                    spans = dropped.rows,
+                    bytes = dropped.bytes,
+                    "old files of the archive went"
+                );
             }
             Ok::<(), emberd_archive::keeping::Error>(())
         };

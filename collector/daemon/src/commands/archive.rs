@@ -81,7 +81,9 @@ async fn list(place: &Place, files: bool, json: bool) -> anyhow::Result<ExitCode
     }
     let told: Vec<Value> = days
         .iter()
-        .map(|(day, (files, spans, bytes))| json!({ "day": text(*day), "files": files, "spans": spans, "bytes": bytes }))
+        .map(
+            |(day, (files, spans, bytes))| json!({ "day": text(*day), "files": files, "spans": spans, "bytes": bytes }),
+        )
         .collect();
     if json {
         println!("{:#}", if files { json!({ "days": told, "files": all }) } else { json!({ "days": told }) });
@@ -97,7 +99,11 @@ async fn list(place: &Place, files: bool, json: bool) -> anyhow::Result<ExitCode
     }
     println!("{:<12} {:>7} {:>12} {:>16} {:>12}", "day", "files", "spans", "bytes", "bytes/span");
     for (day, (files, spans, bytes)) in &days {
-        println!("{:<12} {files:>7} {spans:>12} {bytes:>16} {:>12.1}", text(*day), *bytes as f64 / (*spans).max(1) as f64);
+        println!(
+            "{:<12} {files:>7} {spans:>12} {bytes:>16} {:>12.1}",
+            text(*day),
+            *bytes as f64 / (*spans).max(1) as f64
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,14 +118,20 @@ async fn verify(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let report = keeping::verify(&*kept, told).await.context("cannot read the archive")?;
     bar.finish_and_clear();
     if json {
-        let troubles: Vec<Value> =
-            report.troubles.iter().map(|(name, trouble)| json!({ "name": name, "trouble": trouble.to_string() })).collect();
+        let troubles: Vec<Value> = report
+            .troubles
+            .iter()
+            .map(|(name, trouble)| json!({ "name": name, "trouble": trouble.to_string() }))
+            .collect();
         println!(
             "{:#}",
             json!({ "files": report.files, "right": report.files_right, "spans": report.rows, "bytes": report.bytes, "troubles": troubles })
         );
     } else {
-        println!("{} of {} files are as they were written: {} spans, {} bytes", report.files_right, report.files, report.rows, report.bytes);
+        println!(
+            "{} of {} files are as they were written: {} spans, {} bytes",
+            report.files_right, report.files, report.rows, report.bytes
+        );
         report.troubles.iter().for_each(|(name, trouble)| println!("{name}: {trouble}"));
     }
     Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

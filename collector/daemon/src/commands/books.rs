@@ -32,9 +32,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the command line says, whether an emberd ever ran there or not.
+    pub(super) fn new(place: &Where) -> Result<Self, ExitCode> {
+        Ok(Self { config: place.load()?, disk: Arc::new(RealDisk) })
+    }
+
     /// Where the command line says; an exit code, once what is wrong was said.
     pub(super) fn open(place: &Where) -> Result<Self, ExitCode> {
-        let place = Self { config: place.load()?, disk: Arc::new(RealDisk) };
+        let place = Self::new(place)?;
         if place.log_dir().is_dir() {
             return Ok(place);
         }

@@ -23,6 +23,7 @@ use crate::replay::plan::{From, Into, Plan};
 use crate::replay::source::{Places, Source, Wanted};
 use crate::replay::{Ended, Reached, Replay};
 use crate::told;
+use crate::wiring::known_log_name;
 use crate::world::World;
 
 /// Spans a second, unless someone says otherwise: what leaves a daemon beside it room to work.
@@ -60,7 +61,9 @@ pub(crate) struct Options {
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (into, world) = (into(&options.into)?, World::real());
-    let place = match Place::open(&options.place) {
+    // From the archive alone a new data directory may be filled.
+    let opened = if options.source == From::Archive { Place::new(&options.place) } else { Place::open(&options.place) };
+    let place = match opened {
         Ok(place) => place,
         Err(code) => return Ok(code),
     };
@@ -101,7 +104,7 @@ async fn replay(place: &Place, store: &Store, plan: Plan, world: &World, json: b
     let bar = bar(json);
     let watch = |reached: Reached, trouble: Option<&str>| tell(&bar, reached, trouble);
     let open = |_: &Plan, marks: crate::replay::plan::Marks, head: Offset| {
-        Ok(Source::open(places(place, &plan), wanted, marks.position, head.since(marks.head)))
+        Ok(Source::open(places(place, &plan)?, wanted, marks.position, head.since(marks.head)))
     };
     let running = replay.run(&place.config, world, store, open, &stop, watch);
     let mut running = std::pin::pin!(running);
@@ -143,7 +146,7 @@ fn report(ended: &Ended, dir: &std::path::Path, json: bool) {
 
 /// What would be replayed.
 async fn count(place: &Place, store: &Store, plan: &Plan, json: bool) -> anyhow::Result<ExitCode> {
-    let mut source = Source::open(places(place, plan), wanted(place, store, plan).await?, None, 0);
+    let mut source = Source::open(places(place, plan)?, wanted(place, store, plan).await?, None, 0);
     let (mut spans, mut bytes, mut batches) = (0_u64, 0_u64, 0_u64);
     while let Some(fed) = source.next().await? {
         spans += u64::from(fed.entry.spans.get());
@@ -195,7 +198,7 @@ async fn traces(
     names: HashSet<String>,
 ) -> anyhow::Result<HashSet<TraceId>> {
     let reading = place.config.recorder.reading();
-    let mut source = Source::open(places(place, plan), wanted.clone(), None, 0);
+    let mut source = Source::open(places(place, plan)?, wanted.clone(), None, 0);
     let mut traces = HashSet::new();
     while let Some(fed) = source.next().await? {
         let Entry { spans, received_at, key, flags, body } = fed.entry;
@@ -205,8 +208,16 @@ async fn traces(
     Ok(traces)
 }
 
-fn places(place: &Place, plan: &Plan) -> Places {
-    Places { disk: place.disk.clone(), log: (plan.source != From::Archive).then(|| place.log_dir()) }
+fn places(place: &Place, plan: &Plan) -> anyhow::Result<Places> {
+    let log = (plan.source != From::Archive).then(|| place.log_dir());
+    let reads_archive = match plan.source {
+        From::Log => false,
+        From::Archive => true,
+        From::Both => place.config.archive.enabled,
+    };
+    let own = known_log_name(&place.log_dir()).map(|name| name.as_str().to_owned());
+    let archive = reads_archive.then(|| Ok::<_, anyhow::Error>((place.archive()?, own.unwrap_or_default())));
+    Ok(Places { disk: place.disk.clone(), log, archive: archive.transpose()? })
 }
 
 fn into(words: &[String]) -> anyhow::Result<Into> {

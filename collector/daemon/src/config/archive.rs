@@ -54,7 +54,11 @@ pub(super) fn archive(reader: &mut Reader) -> Archive {
     let secret = section.secret("secret_access_key_file", "AWS_SECRET_ACCESS_KEY");
     let is_bucket = matches!(place, Place::Bucket { .. });
     let is_whole = !is_bucket || id.is_some() == secret.is_some();
-    section.check("secret_access_key_file", is_whole, "access_key_id and secret_access_key_file go together: set both, or neither");
+    section.check(
+        "secret_access_key_file",
+        is_whole,
+        "access_key_id and secret_access_key_file go together: set both, or neither",
+    );
     let archive = Archive {
         enabled: section.value("enabled", true),
         place,
@@ -72,7 +76,11 @@ pub(super) fn archive(reader: &mut Reader) -> Archive {
     };
     section.check("endpoint", is_bucket || archive.bucket.endpoint.is_none(), "belongs to url = \"s3://..\"");
     section.check("every", (Duration::from_secs(1)..=DAY).contains(&archive.every), "must be from 1s to 24h");
-    section.check("keep", archive.keep.is_zero() || archive.keep >= DAY, "less than a day: the archive is kept by days");
+    section.check(
+        "keep",
+        archive.keep.is_zero() || archive.keep >= DAY,
+        "less than a day: the archive is kept by days",
+    );
     section.check("file", (1 << 20..=256 << 20).contains(&archive.file.0), "must be from 1MiB to 256MiB");
     section.finish();
     archive

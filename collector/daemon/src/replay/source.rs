@@ -5,13 +5,15 @@
 //! Not here: where positions are kept (`plan`).
 //! Kept by: `tests`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::Context;
+use emberd_archive::keeping::{self, Catalogue, Kept, Place, read_file};
+use emberd_archive::rows;
 use emberd_log::disk::Disk;
 use emberd_log::{Entry, inspect};
 use emberd_model::wire::{self, Change};
@@ -23,9 +25,18 @@ use tokio::sync::mpsc;
 const AHEAD: usize = 4;
 
 /// A place in the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Position {
+    /// In the archive, which is read by days, then by logs: the offset of the next span.
+    Archive {
+        /// The day, since 1970.
+        day: u32,
+        /// Whose spans.
+        log: String,
+        /// Where there.
+        offset: u64,
+    },
     /// In the log: the offset of the next span.
     Log(u64),
 }
@@ -55,6 +66,8 @@ pub(crate) struct Places {
     pub(crate) disk: Arc<dyn Disk>,
     /// The log's directory; none: the log is not read.
     pub(crate) log: Option<PathBuf>,
+    /// The archive, and the log's own name there; none: the archive is not read.
+    pub(crate) archive: Option<(Arc<dyn Place>, String)>,
 }
 
 /// The source, being read.
@@ -96,11 +109,12 @@ impl Out {
     /// Hands on what was not fed before. Whether somebody still listens.
     fn give(&mut self, entry: Entry, after: Position) -> bool {
         let spans = u64::from(entry.spans.get());
-        if self.known >= spans {
-            self.known -= spans;
-            return self.is_open();
+        let known = self.known.min(spans);
+        self.known -= known;
+        match without_first(entry, known) {
+            Some(entry) => self.to.blocking_send(Ok(Fed { entry, after })).is_ok(),
+            None => self.is_open(),
         }
-        self.to.blocking_send(Ok(Fed { entry, after })).is_ok()
     }
 
     fn is_open(&self) -> bool {
@@ -109,14 +123,98 @@ impl Out {
 }
 
 fn read(places: &Places, wanted: &Wanted, position: Option<Position>, mut out: Out) {
-    if let Err(error) = read_log(places, wanted, position, &mut out) {
+    let done = read_archive(places, wanted, position.as_ref(), &mut out)
+        .and_then(|archived| read_log(places, wanted, position.as_ref(), archived, &mut out));
+    if let Err(error) = done {
         let _ = out.to.blocking_send(Err(error));
     }
 }
 
-fn read_log(places: &Places, wanted: &Wanted, position: Option<Position>, out: &mut Out) -> anyhow::Result<()> {
+/// Reads what is archived; up to where the archive holds the log's own spans.
+fn read_archive(
+    places: &Places,
+    wanted: &Wanted,
+    position: Option<&Position>,
+    out: &mut Out,
+) -> anyhow::Result<Option<u64>> {
+    let Some((place, own)) = &places.archive else { return Ok(None) };
+    let runtime = tokio::runtime::Handle::current();
+    let catalogue = || {
+        let read = runtime.block_on(Catalogue::read(&**place));
+        read.context("cannot read the archive's manifest")
+    };
+    let mut files = catalogue()?;
+    let archived = files.logs.iter().find(|log| log.log == *own).and_then(|log| log.cursor);
+    if matches!(position, Some(Position::Log(_))) {
+        return Ok(archived);
+    }
+    let mut reached = match position {
+        Some(Position::Archive { day, log, offset }) => (*day, log.clone(), *offset),
+        _ => (0, String::new(), 0),
+    };
+    // What comes while it is read is the log's to give.
+    let ends: HashMap<String, u64> = files.logs.iter().filter_map(|log| Some((log.log.clone(), log.cursor?))).collect();
+    'again: loop {
+        for Kept { file, name } in files.files() {
+            let (day, log) = (name.day.0, name.log);
+            let is_behind = (day, &log) < (reached.0, &reached.1)
+                || ((day, &log) == (reached.0, &reached.1) && name.to <= reached.2);
+            if is_behind || ends.get(&log).is_none_or(|end| name.from >= *end) {
+                continue;
+            }
+            let bytes = match runtime.block_on(read_file(&**place, &file)) {
+                // It became part of a larger one meanwhile.
+                Err(keeping::Error::Place(keeping::PlaceError::Missing { .. }))
+                    if runtime.block_on(is_gone(place, &file)) =>
+                {
+                    files = catalogue()?;
+                    continue 'again;
+                }
+                read => read.with_context(|| format!("cannot read {} of the archive", file.name))?,
+            };
+            for chunk in rows::open(bytes).with_context(|| file.name.clone())? {
+                for batch in chunk.and_then(|chunk| chunk.batches()).with_context(|| file.name.clone())? {
+                    let known = if (day, &log) == (reached.0, &reached.1) {
+                        reached.2.saturating_sub(batch.offset.0)
+                    } else {
+                        0
+                    };
+                    reached = (day, log.clone(), batch.end().0);
+                    let is_meant = (wanted.from..wanted.to).contains(&batch.received_at);
+                    let Some(entry) = wanted.of(batch, known).filter(|_| is_meant) else { continue };
+                    let after = Position::Archive { day, log: log.clone(), offset: reached.2 };
+                    if !out.give(entry, after) {
+                        return Ok(archived);
+                    }
+                }
+            }
+        }
+        return Ok(archived);
+    }
+}
+
+/// Whether the manifest does not name a file any more.
+async fn is_gone(place: &Arc<dyn Place>, file: &keeping::File) -> bool {
+    match file.parts() {
+        Some(name) => Catalogue::counts(&**place, &name).await.is_ok_and(|counts| !counts),
+        None => false,
+    }
+}
+
+fn read_log(
+    places: &Places,
+    wanted: &Wanted,
+    position: Option<&Position>,
+    archived: Option<u64>,
+    out: &mut Out,
+) -> anyhow::Result<()> {
     let Some(dir) = &places.log else { return Ok(()) };
-    let from = position.map_or(Offset(0), |Position::Log(offset)| Offset(offset));
+    let from = match position {
+        Some(Position::Log(offset)) => Some(*offset),
+        _ => archived,
+    };
+    let is_begun = from.is_some();
+    let from = Offset(from.unwrap_or(0));
     let read = inspect::batches(
         &*places.disk,
         dir,
@@ -124,7 +222,8 @@ fn read_log(places: &Places, wanted: &Wanted, position: Option<Position>, out: &
         |_, batch| {
             let after = Position::Log(batch.end().0);
             if out.is_open() && (wanted.from..wanted.to).contains(&batch.received_at) {
-                if let Some(entry) = wanted.of(batch) {
+                let known = from.since(batch.offset);
+                if let Some(entry) = wanted.of(batch, known) {
                     out.give(entry, after);
                 }
             }
@@ -133,28 +232,41 @@ fn read_log(places: &Places, wanted: &Wanted, position: Option<Position>, out: &
     )
     .context("cannot read the log")?;
     let damaged: u64 = read.damaged.iter().map(|(from, to)| to.since(*from)).sum();
-    let gone = read.tail.filter(|_| position.is_some()).map_or(0, |tail| tail.since(from));
+    let gone = read.tail.filter(|_| is_begun).map_or(0, |tail| tail.since(from));
     out.missing.fetch_add(damaged + gone, Relaxed);
     Ok(())
 }
 
 impl Wanted {
-    /// What is wanted of a batch.
-    fn of(&self, batch: Batch) -> Option<Entry> {
+    /// What is wanted of a batch, without its first `known` spans.
+    fn of(&self, batch: Batch, known: u64) -> Option<Entry> {
         let Batch { spans, received_at, key, flags, body, .. } = batch;
-        let Some(traces) = &self.traces else {
-            return Some(Entry { spans: NonZeroU32::new(spans)?, received_at, key, flags, body });
-        };
-        let mut cuts = Vec::new();
-        for found in wire::spans(&body) {
-            if !traces.contains(&found.span.trace_id) {
-                cuts.push(Change { place: found.span.place(), to: None });
-            }
+        let entry = without_first(Entry { spans: NonZeroU32::new(spans)?, received_at, key, flags, body }, known)?;
+        match &self.traces {
+            Some(traces) => with_spans(entry, |_, found| traces.contains(&found.span.trace_id)),
+            None => Some(entry),
         }
-        let left = NonZeroU32::new(spans.saturating_sub(u32::try_from(cuts.len()).unwrap_or(u32::MAX)))?;
-        let body = if cuts.is_empty() { body } else { wire::edited(&body, &cuts).into() };
-        Some(Entry { spans: left, received_at, key, flags, body })
     }
+}
+
+/// An entry without its first spans; none if there is nothing left.
+fn without_first(entry: Entry, spans: u64) -> Option<Entry> {
+    if spans == 0 {
+        return Some(entry);
+    }
+    with_spans(entry, |nth, _| nth as u64 >= spans)
+}
+
+/// An entry with those of its spans of which `keep` says so.
+fn with_spans(entry: Entry, keep: impl Fn(usize, &wire::Found<'_>) -> bool) -> Option<Entry> {
+    let spans = wire::spans(&entry.body).enumerate();
+    let cuts: Vec<Change> = spans
+        .filter(|(nth, found)| !keep(*nth, found))
+        .map(|(_, found)| Change { place: found.span.place(), to: None })
+        .collect();
+    let left = NonZeroU32::new(entry.spans.get().saturating_sub(u32::try_from(cuts.len()).unwrap_or(u32::MAX)))?;
+    let body = if cuts.is_empty() { entry.body } else { wire::edited(&entry.body, &cuts).into() };
+    Some(Entry { spans: left, body, ..entry })
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ impl Library {
         }
     }
 
-    async fn execute(&self, statement: &str) {
+    pub async fn execute(&self, statement: &str) {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match self.kind {
             Kind::Sqlite => {

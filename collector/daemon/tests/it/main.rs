@@ -8,6 +8,7 @@
 
 mod abuse;
 mod app;
+mod archive;
 mod books;
 mod budget;
 mod choice;
@@ -32,6 +33,7 @@ mod phoenix;
 mod postgres;
 mod process;
 mod quarantine;
+mod reconcile;
 mod redis;
 mod refuses_to_start;
 mod replay;

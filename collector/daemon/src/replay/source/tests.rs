@@ -47,7 +47,7 @@ fn all() -> Wanted {
 }
 
 async fn read(dir: &std::path::Path, wanted: Wanted, position: Option<Position>, known: u64) -> Vec<Fed> {
-    let places = Places { disk: Arc::new(RealDisk), log: Some(dir.to_owned()) };
+    let places = Places { disk: Arc::new(RealDisk), log: Some(dir.to_owned()), archive: None };
     let mut source = Source::open(places, wanted, position, known);
     let mut fed = Vec::new();
     while let Some(piece) = source.next().await.unwrap() {
@@ -72,7 +72,7 @@ async fn begun_again_anywhere_the_rest_comes_once() {
     assert_eq!(ids(&whole).len(), sizes.iter().sum::<u32>() as usize);
     for fed in 0..=whole.len() {
         for marked in 0..=fed {
-            let position = marked.checked_sub(1).map(|last| whole[last].after);
+            let position = marked.checked_sub(1).map(|last| whole[last].after.clone());
             let since: u32 = sizes[marked..fed].iter().sum();
             let rest = read(dir.path(), all(), position, u64::from(since)).await;
             assert_eq!(ids(&rest), ids(&whole[fed..]), "fed {fed}, of which {marked} were written down");
