@@ -63,8 +63,10 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, faults: Vec<(usize, How)>) -> Self {
+        // What is done about a failure is another thing after each.
+        let mixed = faults.first().map_or(0, |(at, how)| (*at as u64 * 31 + *how as u64) << 20);
         let sim = Arc::new(Sim::new(faults));
-        Self { sim, archive: None, due: BTreeSet::new(), cursor: 0, dice: Dice(seed ^ 0x5eed), tries: 0 }
+        Self { sim, archive: None, due: BTreeSet::new(), cursor: 0, dice: Dice(seed ^ mixed), tries: 0 }
     }
 
     fn failed(&mut self, error: &Error) {
