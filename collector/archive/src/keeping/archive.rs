@@ -46,6 +46,8 @@ pub struct Archive {
     is_taken: bool,
     /// After so many entries one is whole.
     pub(super) whole_every: u64,
+    /// A file that is being rewritten, and what to count if it is.
+    pub(super) doubtful: Option<(String, super::rewriting::Totals)>,
     /// Files that were found to be other than the manifest says: they are left as they are.
     pub(super) damaged: std::collections::BTreeSet<String>,
 }
@@ -86,6 +88,7 @@ impl Archive {
             rubbish: Vec::new(),
             is_taken: false,
             whole_every: WHOLE_EVERY,
+            doubtful: None,
             damaged: std::collections::BTreeSet::new(),
         };
         for _ in 0..OPENS_MAX {

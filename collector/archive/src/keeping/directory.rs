@@ -5,11 +5,13 @@
 //! On disk:  `.NAME.tmp` beside `NAME` while it is written. A crash may leave it; it is listed, so that the writer removes it.
 //! Not here: who may write (`archive.rs`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -19,6 +21,8 @@ use super::place::{Listed, Place, PlaceError};
 
 /// How deep files lie at most: `_manifest/LOG/FILE`.
 const DEPTH_MAX: usize = 3;
+/// How many directories are remembered.
+const DURABLE_MAX: usize = 4_096;
 /// How often a directory is made anew that somebody removed, for it was empty, before a file came into it.
 const MAKES_MAX: usize = 8;
 
@@ -26,13 +30,16 @@ const MAKES_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Directory {
     root: PathBuf,
+    /// Directories that this process knows to be durable in the one above. One that is found may be of a process that died before
+    /// it had synced that.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Directory {
     /// The place at `root`. It is made with its first file.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), durable: Arc::default() }
     }
 
     /// Does blocking work on a thread that may block.
@@ -96,13 +103,13 @@ fn failed(action: &'static str, name: &str, source: io::Error) -> PlaceError {
 
 impl Place for Directory {
     fn put<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<(), PlaceError>> {
-        let path = name.to_owned();
-        self.run("write", name, move |root| write(root, &path, &bytes, |temp, path| fs::rename(temp, path)))
+        let (path, durable) = (name.to_owned(), self.durable.clone());
+        self.run("write", name, move |root| write(root, &path, &bytes, &durable, |temp, path| fs::rename(temp, path)))
     }
 
     fn put_new<'a>(&'a self, name: &'a str, bytes: Bytes) -> BoxFuture<'a, Result<(), PlaceError>> {
-        let path = name.to_owned();
-        self.run("write", name, move |root| write(root, &path, &bytes, give_new))
+        let (path, durable) = (name.to_owned(), self.durable.clone());
+        self.run("write", name, move |root| write(root, &path, &bytes, &durable, give_new))
     }
 
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> BoxFuture<'a, Result<Bytes, PlaceError>> {
@@ -156,7 +163,13 @@ impl Place for Directory {
 }
 
 /// Writes a file under a hidden name, and lets `give` give it its own.
-fn write(root: &Path, name: &str, bytes: &[u8], give: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+fn write(
+    root: &Path,
+    name: &str,
+    bytes: &[u8],
+    durable: &Mutex<BTreeSet<PathBuf>>,
+    give: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let path = root.join(name);
     let (Some(dir), Some(last)) = (path.parent(), path.file_name().and_then(|last| last.to_str())) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -165,6 +178,7 @@ fn write(root: &Path, name: &str, bytes: &[u8], give: impl Fn(&Path, &Path) -> i
     let mut file = None;
     for _ in 0..MAKES_MAX {
         make_dirs(dir)?;
+        make_durable(root, dir, durable)?;
         match OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp) {
             Ok(made) => {
                 file = Some(made);
@@ -208,6 +222,20 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Syncs what is above a directory, up to the root's own place, the first time that this process meets it.
+fn make_durable(root: &Path, dir: &Path, durable: &Mutex<BTreeSet<PathBuf>>) -> io::Result<()> {
+    let is_known = |dir: &Path| durable.lock().unwrap_or_else(PoisonError::into_inner).contains(dir);
+    for dir in dir.ancestors().take_while(|dir| dir.starts_with(root) && !is_known(dir)) {
+        dir.parent().map_or(Ok(()), sync_dir)?;
+    }
+    let mut known = durable.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= DURABLE_MAX {
+        known.clear();
+    }
+    known.insert(dir.to_owned());
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::{Archive, Catalogue, Compaction, Directory, Place as _, Retention, Rewritten, verify};
+use super::super::{Archive, Catalogue, Compaction, Directory, Place as _, Retention, Rewritten, Totals, verify};
 use super::sim::Sim;
 use super::{MONDAY, Row, contract, decoded, merged, part, parts};
 use crate::part::Day;
@@ -56,7 +56,7 @@ async fn written() -> BTreeMap<String, Bytes> {
         let parts = rows.first().map(|(offset, _)| part(super::day(*offset), &rows));
         Ok(Some(Rewritten { parts: parts.into_iter().collect(), erased: 1, changed: 0 }))
     };
-    first.rewrite_where(|file| file.start_min.0 > 0, rewrite).await.expect("nothing fails");
+    first.rewrite_where(&mut Totals::default(), |file| file.start_min.0 > 0, rewrite).await.expect("nothing fails");
     Archive::open_as(sim.clone(), "aaaa", writer("2")).await.expect("nothing fails");
     let mut second = Archive::open_as(sim.clone(), "bbbb", writer("3")).await.expect("nothing fails");
     second.whole_every = 4;

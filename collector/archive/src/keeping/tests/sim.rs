@@ -27,6 +27,8 @@ pub(super) enum How {
     CrashAfter,
     /// The process dies within it: half of a file lies under its hidden name; half of the files are removed.
     CrashWithin,
+    /// The way there tried twice by itself: it does it, and of a new file it says that it is there already.
+    Twice,
     /// Its answer is lost, and it takes effect after the next two calls. Of entries only.
     Late,
     /// The process dies, and it takes effect after the next two calls. Of entries only.
@@ -34,13 +36,14 @@ pub(super) enum How {
 }
 
 /// All ways.
-pub(super) const HOWS: [How; 8] = [
+pub(super) const HOWS: [How; 9] = [
     How::Refused,
     How::Lost,
     How::Half,
     How::CrashBefore,
     How::CrashAfter,
     How::CrashWithin,
+    How::Twice,
     How::Late,
     How::CrashLate,
 ];
@@ -183,7 +186,7 @@ impl Sim {
     fn read<T>(&self, name: &str, read: impl FnOnce(&Inner) -> Result<T, PlaceError>) -> Result<T, PlaceError> {
         let mut inner = self.inner();
         match inner.call() {
-            Ok(None) => read(&inner),
+            Ok(None | Some(How::Twice)) => read(&inner),
             Ok(Some(how)) => {
                 inner.dead = matches!(how, How::CrashBefore | How::CrashAfter | How::CrashWithin | How::CrashLate);
                 Err(lost(name))
@@ -206,6 +209,10 @@ impl Sim {
         match (how, late) {
             (None, _) => answer = whole(&mut inner),
             (Some(How::Lost | How::CrashAfter), _) => drop(whole(&mut inner)),
+            (Some(How::Twice), None) => answer = whole(&mut inner),
+            (Some(How::Twice), Some(_)) => {
+                answer = whole(&mut inner).and_then(|()| Err(PlaceError::Exists { name: name.to_owned() }));
+            }
             (Some(How::Half | How::CrashWithin), _) => half(&mut inner),
             (Some(How::Late | How::CrashLate), Some(bytes)) => {
                 let at = inner.calls + 2;
