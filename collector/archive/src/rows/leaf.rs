@@ -25,6 +25,8 @@ const PAGE_BYTES: usize = 256 << 10;
 const PAGE_ROWS: u64 = 20_000;
 /// What is beyond goes into pages without a dictionary.
 const DICT_BYTES: usize = 1 << 20;
+/// Room before the texts of a page for its levels, so that they need not be moved.
+const HEAD_BYTES: usize = 4 << 10;
 /// Statistics of texts are cut to so many bytes.
 const STATISTICS_BYTES: usize = 64;
 /// A bloom filter while its group is being written; at its end it is folded to what its texts need.
@@ -51,10 +53,11 @@ impl Press {
         ZSTD + self.plain.capacity() + self.small.capacity()
     }
 
-    fn squeeze(&mut self) -> std::io::Result<()> {
-        self.small.clear();
-        self.small.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
-        self.zstd.compress_to_buffer(&self.plain[..], &mut self.small).map(drop)
+    /// Compresses `plain` into `small`.
+    fn squeeze(zstd: &mut zstd::bulk::Compressor<'static>, plain: &[u8], small: &mut Vec<u8>) -> std::io::Result<()> {
+        small.clear();
+        small.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        zstd.compress_to_buffer(plain, small).map(drop)
     }
 }
 
@@ -100,7 +103,7 @@ impl Leaf {
                 dict: (spec.coding == Coding::Dict).then(Dict::new),
                 by_number: spec.coding == Coding::Dict,
                 numbers: Vec::new(),
-                plain: Vec::new(),
+                plain: vec![0; HEAD_BYTES],
                 count: 0,
             },
             Coding::Int => Values::Ints(Vec::new()),
@@ -147,6 +150,29 @@ impl Leaf {
         if self.spec.def_max > 0 {
             self.def.push(def);
         }
+    }
+
+    /// So many rows without anything in a list or map.
+    pub(super) fn nothing(&mut self, rows: usize) {
+        self.rep.resize(self.rep.len() + rows, 0);
+        self.def.resize(self.def.len() + rows, 0);
+    }
+
+    /// The key of a pair of map `map`: whether that has none like it yet, and so got it; none where that must be found out in another way.
+    #[inline]
+    pub(super) fn key(&mut self, rep: u8, def: u8, text: &[u8], map: u32) -> Option<bool> {
+        let Values::Texts { dict: Some(dict), by_number: true, numbers, count, .. } = &mut self.values else {
+            return None;
+        };
+        let number = dict.number(text);
+        let is_new = dict.is_new_in_map(number, map);
+        if is_new {
+            numbers.push(number);
+            *count += 1;
+            self.rep.push(rep);
+            self.def.push(def);
+        }
+        Some(is_new)
     }
 
     #[inline]
@@ -227,7 +253,7 @@ impl Leaf {
     /// Ends the page if it is full; `rows` are those of the group so far.
     pub(super) fn settle(&mut self, rows: u64, press: &mut Press) -> Result<(), ParquetError> {
         let bytes = match &self.values {
-            Values::Texts { numbers, plain, .. } => 2 * numbers.len() + plain.len(),
+            Values::Texts { numbers, plain, .. } => 2 * numbers.len() + plain.len() - HEAD_BYTES,
             Values::Ints(ints) => 8 * ints.len(),
             Values::Doubles(doubles) => 8 * doubles.len(),
         };
@@ -253,15 +279,25 @@ impl Leaf {
             put_levels(&mut press.plain, &self.def, self.spec.def_max);
         }
         let by_number = matches!(&self.values, Values::Texts { by_number: true, .. });
-        let (encoding, bounds, count) = put_values(&mut press.plain, &mut self.values, page);
+        let room = HEAD_BYTES.checked_sub(press.plain.len());
+        let (encoding, bounds, count, page) = match (&mut self.values, room) {
+            (Values::Texts { by_number: false, plain, count, .. }, Some(room)) => {
+                plain[room..HEAD_BYTES].copy_from_slice(&press.plain);
+                (Encoding::PLAIN, None, std::mem::take(count), &plain[room..])
+            }
+            (values, _) => {
+                let (encoding, bounds, count) = put_values(&mut press.plain, values, page);
+                (encoding, bounds, count, &press.plain[..])
+            }
+        };
         let levels = if self.spec.def_max > 0 { self.def.len() as u64 } else { count };
         let at = self.pages.len();
-        let uncompressed = press.plain.len();
+        let uncompressed = page.len();
         let body = if self.spec.zstd {
-            press.squeeze()?;
+            Press::squeeze(&mut press.zstd, page, &mut press.small)?;
             &press.small
         } else {
-            &press.plain
+            page
         };
         put_header(&mut self.pages, PageType::DATA_PAGE, uncompressed, body.len(), levels, encoding);
         let header = self.pages.len() - at;
@@ -280,6 +316,9 @@ impl Leaf {
         self.rows_before = rows;
         self.rep.clear();
         self.def.clear();
+        if let Values::Texts { plain, .. } = &mut self.values {
+            plain.truncate(HEAD_BYTES);
+        }
         Ok(())
     }
 
@@ -298,16 +337,18 @@ impl Leaf {
         if numbered > 0
             && let Values::Texts { dict: Some(dict), .. } = &self.values
         {
-            press.plain.clear();
-            press.plain.extend_from_slice(dict.page());
-            press.squeeze()?;
-            let (plain, small) = (press.plain.len(), press.small.len());
+            Press::squeeze(&mut press.zstd, dict.page(), &mut press.small)?;
+            let (plain, small) = (dict.page().len(), press.small.len());
             put_header(&mut chunk, PageType::DICTIONARY_PAGE, plain, small, dict.len() as u64, Encoding::PLAIN);
             self.plain_bytes += (chunk.len() + plain) as u64;
             chunk.extend_from_slice(&press.small);
         }
         let dictionary = chunk.len();
-        chunk.append(&mut self.pages);
+        if dictionary == 0 {
+            chunk = std::mem::take(&mut self.pages);
+        } else {
+            chunk.append(&mut self.pages);
+        }
         let metadata = self.metadata(descr, dictionary, chunk.len(), numbered)?;
         let mut offsets = OffsetIndexBuilder::new();
         for page in &self.index {
@@ -499,8 +540,7 @@ fn put_values(out: &mut Vec<u8>, values: &mut Values, page: u32) -> (Encoding, B
             (Encoding::RLE_DICTIONARY, texts, std::mem::take(count))
         }
         Values::Texts { plain, count, .. } => {
-            out.extend_from_slice(plain);
-            plain.clear();
+            out.extend_from_slice(&plain[HEAD_BYTES..]);
             (Encoding::PLAIN, None, std::mem::take(count))
         }
         Values::Ints(ints) => {

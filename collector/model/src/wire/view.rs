@@ -209,6 +209,10 @@ pub struct SpanView<'a> {
     pub dropped_events: u32,
     /// How many links the SDK left out.
     pub dropped_links: u32,
+    /// Whether something happened in it: [`SpanView::events`] passes over the whole span.
+    pub has_events: bool,
+    /// Whether it names other spans: [`SpanView::links`] does so too.
+    pub has_links: bool,
     /// The encoded `Span`.
     pub raw: &'a [u8],
     /// Where its field begins in the request: the key and the length before `raw`.
@@ -236,6 +240,8 @@ impl<'a> SpanView<'a> {
             dropped_attributes: 0,
             dropped_events: 0,
             dropped_links: 0,
+            has_events: false,
+            has_links: false,
             raw: &span.bytes[span.at..],
             from,
             at: span.at,
@@ -249,7 +255,15 @@ impl<'a> SpanView<'a> {
         use keys::span as k;
         while !reader.is_done() {
             match reader.key()? {
-                k::ATTRIBUTES | k::EVENTS | k::LINKS => drop(reader.payload()?),
+                k::ATTRIBUTES => drop(reader.payload()?),
+                k::EVENTS => {
+                    self.has_events = true;
+                    reader.payload()?;
+                }
+                k::LINKS => {
+                    self.has_links = true;
+                    reader.payload()?;
+                }
                 k::TRACE_ID => self.trace_id = TraceId::from_wire(reader.payload()?).unwrap_or_default(),
                 k::SPAN_ID => self.span_id = SpanId::from_wire(reader.payload()?).unwrap_or_default(),
                 k::TRACE_STATE => self.trace_state = text(reader.payload()?),
