@@ -12,6 +12,10 @@
 #[path = "../../../benches/src/payload.rs"]
 mod payload;
 
+// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use emberd_archive::rows::{How, LEVEL, Rows};
 
 fn main() {

@@ -4,13 +4,17 @@
 //! number and of numbers, an offset index always and a column index where there are statistics.
 //! Not here: what a value means (`fill`), where a chunk lies in the file (`table`).
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::Read;
+
+use bytes::{Buf, Bytes};
 use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type, ZstdLevel};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -27,6 +31,10 @@ const PAGE_ROWS: u64 = 20_000;
 const DICT_BYTES: usize = 1 << 20;
 /// Room before the texts of a page for its levels, so that they need not be moved.
 const HEAD_BYTES: usize = 4 << 10;
+/// Texts that a dictionary has at least before it is asked whether it pays: it does not where most texts are new.
+const DICT_TRIAL: usize = 8_192;
+/// The longest header of a page.
+const HEADER_BYTES: usize = 48;
 /// Statistics of texts are cut to so many bytes.
 const STATISTICS_BYTES: usize = 64;
 /// A bloom filter while its group is being written; at its end it is folded to what its texts need.
@@ -61,6 +69,57 @@ impl Press {
     }
 }
 
+/// A chunk's pages, read from their beginning.
+pub(super) struct Chunk(Vec<Bytes>);
+
+impl Length for Chunk {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|page| page.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Chunk {
+    type T = Pages;
+
+    fn get_read(&self, start: u64) -> Result<Pages, ParquetError> {
+        let mut pages = Pages(self.0.clone().into_iter().collect());
+        let mut left = start as usize;
+        while let Some(page) = pages.0.front_mut() {
+            let some = left.min(page.len());
+            page.advance(some);
+            left -= some;
+            if left == 0 {
+                break;
+            }
+            pages.0.pop_front();
+        }
+        Ok(pages)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        self.get_read(start)?.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Pages one after the other.
+pub(super) struct Pages(VecDeque<Bytes>);
+
+impl Read for Pages {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(page) = self.0.front_mut() {
+            let some = page.len().min(into.len());
+            if some > 0 || into.is_empty() {
+                page.copy_to_slice(&mut into[..some]);
+                return Ok(some);
+            }
+            self.0.pop_front();
+        }
+        Ok(0)
+    }
+}
+
 /// The values of the page that is being filled.
 enum Values {
     Texts { dict: Option<Dict>, by_number: bool, numbers: Vec<u32>, plain: Vec<u8>, count: u64 },
@@ -76,10 +135,13 @@ pub(super) struct Leaf {
     values: Values,
     /// Rows of the group before the page.
     rows_before: u64,
-    /// The finished pages.
-    pages: Vec<u8>,
+    /// The finished pages, each as long as it is: one buffer for all would be copied each time that it grows.
+    pages: Vec<Bytes>,
+    written: usize,
     index: Vec<PageNote>,
     levels: u64,
+    /// Values in pages by number.
+    numbered: u64,
     plain_bytes: u64,
     bloom: Option<Sbbf>,
 }
@@ -116,8 +178,10 @@ impl Leaf {
             values,
             rows_before: 0,
             pages: Vec::new(),
+            written: 0,
             index: Vec::new(),
             levels: 0,
+            numbered: 0,
             plain_bytes: 0,
             bloom: spec.bloom.then(|| Sbbf::new_with_num_of_bytes(BLOOM_BYTES)),
         }
@@ -133,12 +197,12 @@ impl Leaf {
             Values::Doubles(doubles) => 8 * doubles.capacity(),
         };
         let bloom = if self.bloom.is_some() { BLOOM_BYTES } else { 0 };
-        values + bloom + self.rep.capacity() + self.def.capacity() + self.pages.capacity()
+        values + bloom + self.rep.capacity() + self.def.capacity() + self.written
     }
 
     /// How long its chunk would be if it ended here, about.
     pub(super) fn written(&self) -> usize {
-        self.pages.len()
+        self.written
     }
 
     /// The levels of the next value, or of its absence.
@@ -258,8 +322,9 @@ impl Leaf {
             Values::Doubles(doubles) => 8 * doubles.len(),
         };
         let is_full = bytes >= PAGE_BYTES || rows - self.rows_before >= PAGE_ROWS;
-        let is_dict_full = matches!(&self.values, Values::Texts { dict: Some(dict), by_number: true, .. }
-            if dict.page().len() >= DICT_BYTES);
+        let is_dict_full = matches!(&self.values, Values::Texts { dict: Some(dict), by_number: true, numbers, .. }
+            if dict.page().len() >= DICT_BYTES
+                || dict.len() >= DICT_TRIAL && 3 * dict.len() as u64 > 2 * (self.numbered + numbers.len() as u64));
         if is_full || is_dict_full {
             self.end_page(rows, press)?;
         }
@@ -291,7 +356,7 @@ impl Leaf {
             }
         };
         let levels = if self.spec.def_max > 0 { self.def.len() as u64 } else { count };
-        let at = self.pages.len();
+        let at = self.written;
         let uncompressed = page.len();
         let body = if self.spec.zstd {
             Press::squeeze(&mut press.zstd, page, &mut press.small)?;
@@ -299,14 +364,19 @@ impl Leaf {
         } else {
             page
         };
-        put_header(&mut self.pages, PageType::DATA_PAGE, uncompressed, body.len(), levels, encoding);
-        let header = self.pages.len() - at;
-        self.pages.extend_from_slice(body);
+        let mut whole = Vec::with_capacity(HEADER_BYTES + body.len());
+        put_header(&mut whole, PageType::DATA_PAGE, uncompressed, body.len(), levels, encoding);
+        let header = whole.len();
+        whole.extend_from_slice(body);
+        let len = whole.len();
+        self.written += len;
+        self.pages.push(whole.into());
         self.plain_bytes += (header + uncompressed) as u64;
         self.levels += levels;
+        self.numbered += if by_number { count } else { 0 };
         self.index.push(PageNote {
             at,
-            len: self.pages.len() - at,
+            len,
             rows: rows - self.rows_before,
             nulls: levels - count,
             is_empty: count == 0,
@@ -328,35 +398,31 @@ impl Leaf {
         descr: ColumnDescPtr,
         rows: u64,
         press: &mut Press,
-    ) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+    ) -> Result<(Chunk, ColumnCloseResult), ParquetError> {
         if rows > self.rows_before || self.index.is_empty() {
             self.end_page(rows, press)?;
         }
         let numbered = self.index.iter().filter(|page| page.by_number).count();
-        let mut chunk = Vec::new();
+        let mut first = Vec::new();
         if numbered > 0
             && let Values::Texts { dict: Some(dict), .. } = &self.values
         {
             Press::squeeze(&mut press.zstd, dict.page(), &mut press.small)?;
             let (plain, small) = (dict.page().len(), press.small.len());
-            put_header(&mut chunk, PageType::DICTIONARY_PAGE, plain, small, dict.len() as u64, Encoding::PLAIN);
-            self.plain_bytes += (chunk.len() + plain) as u64;
-            chunk.extend_from_slice(&press.small);
+            put_header(&mut first, PageType::DICTIONARY_PAGE, plain, small, dict.len() as u64, Encoding::PLAIN);
+            self.plain_bytes += (first.len() + plain) as u64;
+            first.extend_from_slice(&press.small);
         }
-        let dictionary = chunk.len();
-        if dictionary == 0 {
-            chunk = std::mem::take(&mut self.pages);
-        } else {
-            chunk.append(&mut self.pages);
-        }
-        let metadata = self.metadata(descr, dictionary, chunk.len(), numbered)?;
+        let dictionary = first.len();
+        self.written += dictionary;
+        let metadata = self.metadata(descr, dictionary, self.written, numbered)?;
         let mut offsets = OffsetIndexBuilder::new();
         for page in &self.index {
             offsets.append_row_count(page.rows as i64);
             offsets.append_offset_and_size((dictionary + page.at) as i64, page.len as i32);
         }
         let close = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
+            bytes_written: self.written as u64,
             rows_written: rows,
             metadata,
             bloom_filter: self.bloom.take().map(|mut bloom| {
@@ -366,7 +432,9 @@ impl Leaf {
             column_index: self.column_index()?,
             offset_index: Some(offsets.build()),
         };
-        Ok((chunk.into(), close))
+        let mut pages = vec![Bytes::from(first)];
+        pages.append(&mut self.pages);
+        Ok((Chunk(pages), close))
     }
 
     fn metadata(

@@ -31,7 +31,7 @@ const GROUP_ROWS: u64 = 100_000;
 /// Or when its pages are so long.
 const GROUP_BYTES: usize = 24 << 20;
 /// Pages are looked at each time so many bytes have come.
-const LOOK_BYTES: usize = 128 << 10;
+const LOOK_BYTES: usize = 64 << 10;
 
 /// The rows.
 pub(super) struct Table {
@@ -186,11 +186,14 @@ impl Table {
             Some(file) => file,
             none => none.insert(begun(self.day)?),
         };
+        // All of it at once, for a buffer that grows is copied each time; and some for bloom filters and indexes.
+        let len = self.leaves.iter().map(Leaf::written).sum::<usize>();
+        file.inner_mut().reserve(len + len / 8 + (64 << 10));
         let mut group = file.next_row_group()?;
         let leaves = std::mem::replace(&mut self.leaves, SPECS.iter().map(Leaf::new).collect());
         for (leaf, descr) in leaves.into_iter().zip(descriptor.columns()) {
-            let (bytes, close) = leaf.finish(Arc::clone(descr), self.rows, press)?;
-            group.append_column(&bytes, close)?;
+            let (chunk, close) = leaf.finish(Arc::clone(descr), self.rows, press)?;
+            group.append_column(&chunk, close)?;
         }
         group.close()?;
         self.rows_before += self.rows;
