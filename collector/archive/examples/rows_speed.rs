@@ -1,7 +1,7 @@
 //! Writes the same batches again and again: what a profiler is pointed at.
 //!
 //!     cargo build --release -p emberd-archive --example rows_speed
-//!     perf stat -e instructions:u,task-clock target/release/examples/rows_speed 20 each [LEVEL]
+//!     perf stat -e instructions:u,task-clock target/release/examples/rows_speed 20 each [LEVEL [decode]]
 //!     target/release/examples/rows_speed save FILE
 //!
 //! The figures are made by `emberd-benches archive`; this program has nothing else in it.
@@ -11,6 +11,10 @@
 #[allow(dead_code, reason = "of the payloads, this wants some")]
 #[path = "../../../benches/src/payload.rs"]
 mod payload;
+
+// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use emberd_archive::rows::{How, LEVEL, Rows};
 
@@ -30,6 +34,15 @@ fn main() {
         return std::fs::write(argument(1), &write().1[0].file).unwrap();
     }
     let passes: u32 = argument(0).parse().unwrap_or(1);
+    if argument(3) == "decode" {
+        // The floor: what a collector does that builds the tree.
+        use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+        use prost::Message as _;
+        for batch in (0..passes).flat_map(|_| &batches) {
+            std::hint::black_box(ExportTraceServiceRequest::decode(batch.body.clone()).ok());
+        }
+        return;
+    }
     let begun = std::time::Instant::now();
     let (mut size, mut held) = (0, 0);
     for _ in 0..passes {

@@ -162,6 +162,7 @@ impl<'h> Rows<'h> {
 
     /// Takes in a batch, all of it under `day` if there is one.
     fn take(&mut self, batch: &Batch, day: Option<Day>) -> Result<(), Error> {
+        wire::fetch(&batch.body);
         let mut singles = Singles::new(&self.how.reading);
         let mut above: Option<Above<'_>> = None;
         let mut scope: (u32, Extra) = (u32::MAX, Extra::default());

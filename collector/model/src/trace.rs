@@ -220,7 +220,7 @@ pub fn fold_and_count<'a>(batches: impl IntoIterator<Item = &'a Batch>, reading:
     let mut reader = Reader::new(reading);
     for batch in batches {
         let mut resource = (u32::MAX, ResourceFacts::default());
-        fetch(&batch.body);
+        wire::fetch(&batch.body);
         let mut counting = origins.begin(batch);
         for found in wire::spans(&batch.body) {
             if found.span.trace_id == TraceId::default() || found.span.span_id == SpanId::default() {
@@ -236,16 +236,6 @@ pub fn fold_and_count<'a>(batches: impl IntoIterator<Item = &'a Batch>, reading:
         counting.end();
     }
     Folded { states: traces.settle(), origins }
-}
-
-/// Looks at a batch's bytes in their order, so that memory brings them all at once: the fold steps over most of them, each time to a
-/// place that the processor does not foresee.
-fn fetch(body: &[u8]) {
-    const LINE: usize = 64;
-    /// What a processor's own cache holds; of a longer batch the beginning is looked at, and the rest as it comes.
-    const BYTES_MAX: usize = 512 * 1024;
-    let first = &body[..body.len().min(BYTES_MAX)];
-    std::hint::black_box(first.iter().step_by(LINE).fold(0, |all, byte| all ^ byte));
 }
 
 /// The traces of a fold. The next span is mostly of the same trace as the last.

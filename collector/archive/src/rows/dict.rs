@@ -8,6 +8,10 @@ use std::hash::{BuildHasher, RandomState};
 
 /// No text has this number.
 const NONE: u32 = u32::MAX;
+/// No slot holds this.
+const FREE: u64 = u64::MAX;
+/// As good and as bad as luck gets; what is bad is tried again when it has come back to nothing.
+const LUCK: i8 = 32;
 
 /// Texts and their numbers.
 #[derive(Debug)]
@@ -17,26 +21,29 @@ pub(super) struct Dict {
     entries: Vec<Entry>,
     /// The number of the text that was met last.
     last: u32,
-    /// Numbers by hash; a power of two of them, at most half full.
-    slots: Vec<u32>,
+    /// Numbers and, above them, hashes; a power of two of them, at most half full.
+    slots: Vec<u64>,
     seed: u64,
+    /// How well the last guesses went; of a column of random texts none is made, for looking at one costs as much as looking it up.
+    luck: i8,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     start: u32,
     len: u32,
-    hash: u32,
     /// Which text came after this one last time.
     next: u32,
     /// The page of indices in which it was met last, from 1.
     page: u32,
+    /// The map in which it was met last, from 1.
+    map: u32,
 }
 
 impl Dict {
     pub(super) fn new() -> Self {
         let seed = RandomState::new().hash_one(0);
-        Self { page: Vec::new(), entries: Vec::new(), last: NONE, slots: vec![NONE; 64], seed }
+        Self { page: Vec::new(), entries: Vec::new(), last: NONE, slots: vec![FREE; 64], seed, luck: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -50,7 +57,7 @@ impl Dict {
 
     /// What it holds in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.page.capacity() + self.entries.capacity() * size_of::<Entry>() + self.slots.capacity() * 4
+        self.page.capacity() + self.entries.capacity() * size_of::<Entry>() + self.slots.capacity() * 8
     }
 
     pub(super) fn text(&self, number: u32) -> &[u8] {
@@ -63,15 +70,26 @@ impl Dict {
         std::mem::replace(&mut self.entries[number as usize].page, page) != page
     }
 
+    /// Whether this is the first time that map `map` meets the text.
+    pub(super) fn is_new_in_map(&mut self, number: u32, map: u32) -> bool {
+        std::mem::replace(&mut self.entries[number as usize].map, map) != map
+    }
+
     /// The text's number.
     #[inline]
     pub(super) fn number(&mut self, text: &[u8]) -> u32 {
+        if self.luck < 0 {
+            self.luck += 1;
+            return self.look_up(text);
+        }
         if let Some(last) = self.entries.get(self.last as usize) {
             let guess = last.next;
             if guess != NONE && self.text(guess) == text {
+                self.luck = (self.luck + 1).min(LUCK);
                 self.last = guess;
                 return guess;
             }
+            self.luck = if self.luck == 0 { -LUCK } else { self.luck - 1 };
         }
         let number = self.look_up(text);
         if let Some(last) = self.entries.get_mut(self.last as usize) {
@@ -87,21 +105,22 @@ impl Dict {
         let mask = self.slots.len() - 1;
         let mut slot = hash as usize & mask;
         loop {
-            let number = self.slots[slot];
-            if number == NONE {
+            let held = self.slots[slot];
+            if held == FREE {
                 break;
             }
-            if self.entries[number as usize].hash == hash && self.text(number) == text {
+            let number = held as u32;
+            if held >> 32 == u64::from(hash) && self.text(number) == text {
                 return number;
             }
             slot = (slot + 1) & mask;
         }
         let number = self.entries.len() as u32;
-        self.slots[slot] = number;
+        self.slots[slot] = u64::from(hash) << 32 | u64::from(number);
         self.page.extend_from_slice(&(text.len() as u32).to_le_bytes());
         let start = self.page.len() as u32;
         self.page.extend_from_slice(text);
-        self.entries.push(Entry { start, len: text.len() as u32, hash, next: NONE, page: 0 });
+        self.entries.push(Entry { start, len: text.len() as u32, next: NONE, page: 0, map: 0 });
         if 2 * self.entries.len() >= self.slots.len() {
             self.grow();
         }
@@ -109,14 +128,14 @@ impl Dict {
     }
 
     fn grow(&mut self) {
-        let mask = 2 * self.slots.len() - 1;
-        self.slots = vec![NONE; mask + 1];
-        for (number, entry) in self.entries.iter().enumerate() {
-            let mut slot = entry.hash as usize & mask;
-            while self.slots[slot] != NONE {
+        let mask = 4 * self.slots.len() - 1;
+        let before = std::mem::replace(&mut self.slots, vec![FREE; mask + 1]);
+        for held in before.into_iter().filter(|&held| held != FREE) {
+            let mut slot = (held >> 32) as usize & mask;
+            while self.slots[slot] != FREE {
                 slot = (slot + 1) & mask;
             }
-            self.slots[slot] = number as u32;
+            self.slots[slot] = held;
         }
     }
 }

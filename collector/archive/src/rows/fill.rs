@@ -189,7 +189,7 @@ pub(super) fn row<'a>(
 ) {
     let span = &source.found.span;
     let mut is_odd = ids(table, span);
-    let mut keys = Keys::default();
+    let mut keys = Keys::of(table.next_map());
     let single = singles.read(span, &source.above.says, |pair| {
         let rep = u8::from(!keys.is_empty());
         is_odd |= attribute(table, pair, &mut keys, [Column::AttributeKey, Column::AttributeValue], rep, 1).is_err();
@@ -329,34 +329,27 @@ fn none(table: &mut Table, columns: &[Column]) {
     }
 }
 
-/// Keys that are found by looking at each.
-const KEYS_FEW: usize = 24;
-
-/// The keys that a map has so far.
-#[derive(Default)]
+/// The keys that a map has so far, by its number; the column's dictionary knows them while it is not full.
 struct Keys<'a> {
-    few: [&'a [u8]; KEYS_FEW],
+    map: u32,
+    /// How many there are.
     len: usize,
-    many: HashSet<Vec<u8>>,
+    /// The keys themselves, where the dictionary is full: it is so from one row to another, never within one.
+    met: Option<HashSet<&'a [u8]>>,
 }
 
 impl<'a> Keys<'a> {
+    fn of(map: u32) -> Self {
+        Self { map, len: 0, met: None }
+    }
+
     fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether a key is new.
     fn add(&mut self, key: &'a [u8]) -> bool {
-        if self.few[..self.len.min(KEYS_FEW)].contains(&key) {
-            return false;
-        }
-        if let Some(free) = self.few.get_mut(self.len) {
-            *free = key;
-        } else if !self.many.insert(key.to_vec()) {
-            return false;
-        }
-        self.len += 1;
-        true
+        self.met.get_or_insert_default().insert(key)
     }
 }
 
@@ -378,12 +371,22 @@ fn attribute<'a>(
         }
         json::put_value(&mut written, decoded.value.as_ref().ok_or(Odd)?)?;
     }
-    if !keys.add(pair.key()) {
+    let leaf = table.at(key);
+    let is_new = match leaf.key(rep, def, pair.key(), keys.map) {
+        Some(is_new) => is_new,
+        None => {
+            let is_new = keys.add(pair.key());
+            if is_new {
+                leaf.level(rep, def);
+                leaf.text(pair.key());
+            }
+            is_new
+        }
+    };
+    if !is_new {
         return Err(Odd);
     }
-    let leaf = table.at(key);
-    leaf.level(rep, def);
-    leaf.text(pair.key());
+    keys.len += 1;
     let (leaf, scratch) = table.with_scratch(value);
     leaf.level(rep, def);
     leaf.text_with(scratch, |out| match plain {
@@ -396,19 +399,12 @@ fn attribute<'a>(
     Ok(())
 }
 
-const OF_EVENTS: [Column; 5] =
-    [Column::EventTime, Column::EventName, Column::EventKey, Column::EventValue, Column::EventDropped];
-const OF_LINKS: [Column; 7] = [
-    Column::LinkTrace,
-    Column::LinkSpan,
-    Column::LinkState,
-    Column::LinkKey,
-    Column::LinkValue,
-    Column::LinkFlags,
-    Column::LinkDropped,
-];
-
 fn events(table: &mut Table, span: &SpanView<'_>) -> bool {
+    if !span.has_events {
+        table.no_events();
+        return false;
+    }
+    table.catch_up();
     let mut is_odd = false;
     let mut rep = 0;
     for event in span.events() {
@@ -416,7 +412,7 @@ fn events(table: &mut Table, span: &SpanView<'_>) -> bool {
         rep = 1;
     }
     if rep == 0 {
-        none(table, &OF_EVENTS);
+        table.no_events();
     }
     is_odd
 }
@@ -437,6 +433,11 @@ fn event(table: &mut Table, event: &EventView<'_>, rep: u8) -> bool {
 }
 
 fn links(table: &mut Table, span: &SpanView<'_>) -> bool {
+    if !span.has_links {
+        table.no_links();
+        return false;
+    }
+    table.catch_up();
     let mut is_odd = false;
     let mut rep = 0;
     for link in span.links() {
@@ -444,7 +445,7 @@ fn links(table: &mut Table, span: &SpanView<'_>) -> bool {
         rep = 1;
     }
     if rep == 0 {
-        none(table, &OF_LINKS);
+        table.no_links();
     }
     is_odd
 }
@@ -472,7 +473,7 @@ fn link(table: &mut Table, link: &LinkView<'_>, rep: u8) -> bool {
 
 /// The attributes of an element of a list, the first of which has repetition `rep`.
 fn map<'a>(table: &mut Table, pairs: impl Iterator<Item = Pair<'a>>, columns: [Column; 2], rep: u8) -> bool {
-    let mut keys = Keys::default();
+    let mut keys = Keys::of(table.next_map());
     let mut is_odd = false;
     for pair in pairs {
         let rep = if keys.is_empty() { rep } else { 2 };

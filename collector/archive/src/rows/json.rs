@@ -166,16 +166,22 @@ fn put_escape(out: &mut Vec<u8>, byte: u8) {
 /// Where the first byte stands that JSON does not take as it is: a quote, a backslash, a control.
 #[inline]
 fn first_to_escape(text: &[u8]) -> Option<usize> {
-    let is_odd = |byte: u8| byte == b'"' || byte == b'\\' || byte < 0x20;
-    let (blocks, _) = text.as_chunks::<16>();
+    // Without a branch inside, so that blocks become vector instructions.
+    let odd = |byte: u8| u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
+    let (blocks, rest) = text.as_chunks::<64>();
     for (nth, block) in blocks.iter().enumerate() {
-        // Without a branch inside, so that it becomes vector instructions.
-        if block.iter().fold(false, |odd, &byte| odd | is_odd(byte)) {
-            return block.iter().position(|&byte| is_odd(byte)).map(|at| 16 * nth + at);
+        if block.iter().fold(0, |all, &byte| all | odd(byte)) != 0 {
+            return block.iter().position(|&byte| odd(byte) != 0).map(|at| 64 * nth + at);
         }
     }
-    let from = 16 * blocks.len();
-    text[from..].iter().position(|&byte| is_odd(byte)).map(|at| from + at)
+    let from = text.len() - rest.len();
+    let (blocks, rest) = rest.as_chunks::<8>();
+    for (nth, block) in blocks.iter().enumerate() {
+        if block.iter().fold(0, |all, &byte| all | odd(byte)) != 0 {
+            return block.iter().position(|&byte| odd(byte) != 0).map(|at| from + 8 * nth + at);
+        }
+    }
+    rest.iter().position(|&byte| odd(byte) != 0).map(|at| text.len() - rest.len() + at)
 }
 
 /// Reads what [`put_value`] wrote.

@@ -4,13 +4,17 @@
 //! number and of numbers, an offset index always and a column index where there are statistics.
 //! Not here: what a value means (`fill`), where a chunk lies in the file (`table`).
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::Read;
+
+use bytes::{Buf, Bytes};
 use parquet::basic::{BoundaryOrder, Compression, Encoding, PageType, Type, ZstdLevel};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -25,6 +29,12 @@ const PAGE_BYTES: usize = 256 << 10;
 const PAGE_ROWS: u64 = 20_000;
 /// What is beyond goes into pages without a dictionary.
 const DICT_BYTES: usize = 1 << 20;
+/// Room before the texts of a page for its levels, so that they need not be moved.
+const HEAD_BYTES: usize = 4 << 10;
+/// Texts that a dictionary has at least before it is asked whether it pays: it does not where most texts are new.
+const DICT_TRIAL: usize = 8_192;
+/// The longest header of a page.
+const HEADER_BYTES: usize = 48;
 /// Statistics of texts are cut to so many bytes.
 const STATISTICS_BYTES: usize = 64;
 /// A bloom filter while its group is being written; at its end it is folded to what its texts need.
@@ -51,10 +61,62 @@ impl Press {
         ZSTD + self.plain.capacity() + self.small.capacity()
     }
 
-    fn squeeze(&mut self) -> std::io::Result<()> {
-        self.small.clear();
-        self.small.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
-        self.zstd.compress_to_buffer(&self.plain[..], &mut self.small).map(drop)
+    /// Compresses `plain` into `small`.
+    fn squeeze(zstd: &mut zstd::bulk::Compressor<'static>, plain: &[u8], small: &mut Vec<u8>) -> std::io::Result<()> {
+        small.clear();
+        small.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        zstd.compress_to_buffer(plain, small).map(drop)
+    }
+}
+
+/// A chunk's pages, read from their beginning.
+pub(super) struct Chunk(Vec<Bytes>);
+
+impl Length for Chunk {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|page| page.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Chunk {
+    type T = Pages;
+
+    fn get_read(&self, start: u64) -> Result<Pages, ParquetError> {
+        let mut pages = Pages(self.0.clone().into_iter().collect());
+        let mut left = start as usize;
+        while let Some(page) = pages.0.front_mut() {
+            let some = left.min(page.len());
+            page.advance(some);
+            left -= some;
+            if left == 0 {
+                break;
+            }
+            pages.0.pop_front();
+        }
+        Ok(pages)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        self.get_read(start)?.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Pages one after the other.
+pub(super) struct Pages(VecDeque<Bytes>);
+
+impl Read for Pages {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(page) = self.0.front_mut() {
+            let some = page.len().min(into.len());
+            if some > 0 || into.is_empty() {
+                page.copy_to_slice(&mut into[..some]);
+                return Ok(some);
+            }
+            self.0.pop_front();
+        }
+        Ok(0)
     }
 }
 
@@ -73,10 +135,13 @@ pub(super) struct Leaf {
     values: Values,
     /// Rows of the group before the page.
     rows_before: u64,
-    /// The finished pages.
-    pages: Vec<u8>,
+    /// The finished pages, each as long as it is: one buffer for all would be copied each time that it grows.
+    pages: Vec<Bytes>,
+    written: usize,
     index: Vec<PageNote>,
     levels: u64,
+    /// Values in pages by number.
+    numbered: u64,
     plain_bytes: u64,
     bloom: Option<Sbbf>,
 }
@@ -100,7 +165,7 @@ impl Leaf {
                 dict: (spec.coding == Coding::Dict).then(Dict::new),
                 by_number: spec.coding == Coding::Dict,
                 numbers: Vec::new(),
-                plain: Vec::new(),
+                plain: vec![0; HEAD_BYTES],
                 count: 0,
             },
             Coding::Int => Values::Ints(Vec::new()),
@@ -113,8 +178,10 @@ impl Leaf {
             values,
             rows_before: 0,
             pages: Vec::new(),
+            written: 0,
             index: Vec::new(),
             levels: 0,
+            numbered: 0,
             plain_bytes: 0,
             bloom: spec.bloom.then(|| Sbbf::new_with_num_of_bytes(BLOOM_BYTES)),
         }
@@ -130,12 +197,12 @@ impl Leaf {
             Values::Doubles(doubles) => 8 * doubles.capacity(),
         };
         let bloom = if self.bloom.is_some() { BLOOM_BYTES } else { 0 };
-        values + bloom + self.rep.capacity() + self.def.capacity() + self.pages.capacity()
+        values + bloom + self.rep.capacity() + self.def.capacity() + self.written
     }
 
     /// How long its chunk would be if it ended here, about.
     pub(super) fn written(&self) -> usize {
-        self.pages.len()
+        self.written
     }
 
     /// The levels of the next value, or of its absence.
@@ -147,6 +214,29 @@ impl Leaf {
         if self.spec.def_max > 0 {
             self.def.push(def);
         }
+    }
+
+    /// So many rows without anything in a list or map.
+    pub(super) fn nothing(&mut self, rows: usize) {
+        self.rep.resize(self.rep.len() + rows, 0);
+        self.def.resize(self.def.len() + rows, 0);
+    }
+
+    /// The key of a pair of map `map`: whether that has none like it yet, and so got it; none where that must be found out in another way.
+    #[inline]
+    pub(super) fn key(&mut self, rep: u8, def: u8, text: &[u8], map: u32) -> Option<bool> {
+        let Values::Texts { dict: Some(dict), by_number: true, numbers, count, .. } = &mut self.values else {
+            return None;
+        };
+        let number = dict.number(text);
+        let is_new = dict.is_new_in_map(number, map);
+        if is_new {
+            numbers.push(number);
+            *count += 1;
+            self.rep.push(rep);
+            self.def.push(def);
+        }
+        Some(is_new)
     }
 
     #[inline]
@@ -227,13 +317,14 @@ impl Leaf {
     /// Ends the page if it is full; `rows` are those of the group so far.
     pub(super) fn settle(&mut self, rows: u64, press: &mut Press) -> Result<(), ParquetError> {
         let bytes = match &self.values {
-            Values::Texts { numbers, plain, .. } => 2 * numbers.len() + plain.len(),
+            Values::Texts { numbers, plain, .. } => 2 * numbers.len() + plain.len() - HEAD_BYTES,
             Values::Ints(ints) => 8 * ints.len(),
             Values::Doubles(doubles) => 8 * doubles.len(),
         };
         let is_full = bytes >= PAGE_BYTES || rows - self.rows_before >= PAGE_ROWS;
-        let is_dict_full = matches!(&self.values, Values::Texts { dict: Some(dict), by_number: true, .. }
-            if dict.page().len() >= DICT_BYTES);
+        let is_dict_full = matches!(&self.values, Values::Texts { dict: Some(dict), by_number: true, numbers, .. }
+            if dict.page().len() >= DICT_BYTES
+                || dict.len() >= DICT_TRIAL && 3 * dict.len() as u64 > 2 * (self.numbered + numbers.len() as u64));
         if is_full || is_dict_full {
             self.end_page(rows, press)?;
         }
@@ -253,24 +344,39 @@ impl Leaf {
             put_levels(&mut press.plain, &self.def, self.spec.def_max);
         }
         let by_number = matches!(&self.values, Values::Texts { by_number: true, .. });
-        let (encoding, bounds, count) = put_values(&mut press.plain, &mut self.values, page);
+        let room = HEAD_BYTES.checked_sub(press.plain.len());
+        let (encoding, bounds, count, page) = match (&mut self.values, room) {
+            (Values::Texts { by_number: false, plain, count, .. }, Some(room)) => {
+                plain[room..HEAD_BYTES].copy_from_slice(&press.plain);
+                (Encoding::PLAIN, None, std::mem::take(count), &plain[room..])
+            }
+            (values, _) => {
+                let (encoding, bounds, count) = put_values(&mut press.plain, values, page);
+                (encoding, bounds, count, &press.plain[..])
+            }
+        };
         let levels = if self.spec.def_max > 0 { self.def.len() as u64 } else { count };
-        let at = self.pages.len();
-        let uncompressed = press.plain.len();
+        let at = self.written;
+        let uncompressed = page.len();
         let body = if self.spec.zstd {
-            press.squeeze()?;
+            Press::squeeze(&mut press.zstd, page, &mut press.small)?;
             &press.small
         } else {
-            &press.plain
+            page
         };
-        put_header(&mut self.pages, PageType::DATA_PAGE, uncompressed, body.len(), levels, encoding);
-        let header = self.pages.len() - at;
-        self.pages.extend_from_slice(body);
+        let mut whole = Vec::with_capacity(HEADER_BYTES + body.len());
+        put_header(&mut whole, PageType::DATA_PAGE, uncompressed, body.len(), levels, encoding);
+        let header = whole.len();
+        whole.extend_from_slice(body);
+        let len = whole.len();
+        self.written += len;
+        self.pages.push(whole.into());
         self.plain_bytes += (header + uncompressed) as u64;
         self.levels += levels;
+        self.numbered += if by_number { count } else { 0 };
         self.index.push(PageNote {
             at,
-            len: self.pages.len() - at,
+            len,
             rows: rows - self.rows_before,
             nulls: levels - count,
             is_empty: count == 0,
@@ -280,6 +386,9 @@ impl Leaf {
         self.rows_before = rows;
         self.rep.clear();
         self.def.clear();
+        if let Values::Texts { plain, .. } = &mut self.values {
+            plain.truncate(HEAD_BYTES);
+        }
         Ok(())
     }
 
@@ -289,33 +398,31 @@ impl Leaf {
         descr: ColumnDescPtr,
         rows: u64,
         press: &mut Press,
-    ) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+    ) -> Result<(Chunk, ColumnCloseResult), ParquetError> {
         if rows > self.rows_before || self.index.is_empty() {
             self.end_page(rows, press)?;
         }
         let numbered = self.index.iter().filter(|page| page.by_number).count();
-        let mut chunk = Vec::new();
+        let mut first = Vec::new();
         if numbered > 0
             && let Values::Texts { dict: Some(dict), .. } = &self.values
         {
-            press.plain.clear();
-            press.plain.extend_from_slice(dict.page());
-            press.squeeze()?;
-            let (plain, small) = (press.plain.len(), press.small.len());
-            put_header(&mut chunk, PageType::DICTIONARY_PAGE, plain, small, dict.len() as u64, Encoding::PLAIN);
-            self.plain_bytes += (chunk.len() + plain) as u64;
-            chunk.extend_from_slice(&press.small);
+            Press::squeeze(&mut press.zstd, dict.page(), &mut press.small)?;
+            let (plain, small) = (dict.page().len(), press.small.len());
+            put_header(&mut first, PageType::DICTIONARY_PAGE, plain, small, dict.len() as u64, Encoding::PLAIN);
+            self.plain_bytes += (first.len() + plain) as u64;
+            first.extend_from_slice(&press.small);
         }
-        let dictionary = chunk.len();
-        chunk.append(&mut self.pages);
-        let metadata = self.metadata(descr, dictionary, chunk.len(), numbered)?;
+        let dictionary = first.len();
+        self.written += dictionary;
+        let metadata = self.metadata(descr, dictionary, self.written, numbered)?;
         let mut offsets = OffsetIndexBuilder::new();
         for page in &self.index {
             offsets.append_row_count(page.rows as i64);
             offsets.append_offset_and_size((dictionary + page.at) as i64, page.len as i32);
         }
         let close = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
+            bytes_written: self.written as u64,
             rows_written: rows,
             metadata,
             bloom_filter: self.bloom.take().map(|mut bloom| {
@@ -325,7 +432,9 @@ impl Leaf {
             column_index: self.column_index()?,
             offset_index: Some(offsets.build()),
         };
-        Ok((chunk.into(), close))
+        let mut pages = vec![Bytes::from(first)];
+        pages.append(&mut self.pages);
+        Ok((Chunk(pages), close))
     }
 
     fn metadata(
@@ -499,8 +608,7 @@ fn put_values(out: &mut Vec<u8>, values: &mut Values, page: u32) -> (Encoding, B
             (Encoding::RLE_DICTIONARY, texts, std::mem::take(count))
         }
         Values::Texts { plain, count, .. } => {
-            out.extend_from_slice(plain);
-            plain.clear();
+            out.extend_from_slice(&plain[HEAD_BYTES..]);
             (Encoding::PLAIN, None, std::mem::take(count))
         }
         Values::Ints(ints) => {

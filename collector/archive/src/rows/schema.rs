@@ -171,6 +171,20 @@ columns! {
     Extra Dict true false 0 1;
 }
 
+/// The columns of events.
+pub(super) const OF_EVENTS: [Column; 5] =
+    [Column::EventTime, Column::EventName, Column::EventKey, Column::EventValue, Column::EventDropped];
+/// The columns of links.
+pub(super) const OF_LINKS: [Column; 7] = [
+    Column::LinkTrace,
+    Column::LinkSpan,
+    Column::LinkState,
+    Column::LinkKey,
+    Column::LinkValue,
+    Column::LinkFlags,
+    Column::LinkDropped,
+];
+
 /// The schema, parsed once.
 pub(super) fn descriptor() -> Result<SchemaDescPtr, ParquetError> {
     static PARSED: OnceLock<SchemaDescPtr> = OnceLock::new();

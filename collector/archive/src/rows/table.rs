@@ -15,7 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 
 use super::cells::Columns;
 use super::leaf::{Leaf, Press};
-use super::schema::{Column, SPECS, descriptor};
+use super::schema::{Column, OF_EVENTS, OF_LINKS, SPECS, descriptor};
 use super::seal;
 use crate::part::{Day, Part};
 
@@ -31,7 +31,7 @@ const GROUP_ROWS: u64 = 100_000;
 /// Or when its pages are so long.
 const GROUP_BYTES: usize = 24 << 20;
 /// Pages are looked at each time so many bytes have come.
-const LOOK_BYTES: usize = 128 << 10;
+const LOOK_BYTES: usize = 64 << 10;
 
 /// The rows.
 pub(super) struct Table {
@@ -42,6 +42,10 @@ pub(super) struct Table {
     rows: u64,
     rows_before: u64,
     looked: usize,
+    /// Rows without events, and without links, whose levels are still to be written.
+    no_events: usize,
+    no_links: usize,
+    maps: u32,
     start: (u64, u64),
     /// For texts that a dictionary has to look at first.
     pub(super) scratch: Vec<u8>,
@@ -51,7 +55,19 @@ impl Table {
     pub(super) fn new(day: Day) -> Self {
         let leaves = SPECS.iter().map(Leaf::new).collect();
         let start = (u64::MAX, 0);
-        Self { day, leaves, file: None, rows: 0, rows_before: 0, looked: 0, start, scratch: Vec::new() }
+        Self {
+            day,
+            leaves,
+            file: None,
+            rows: 0,
+            rows_before: 0,
+            looked: 0,
+            no_events: 0,
+            no_links: 0,
+            maps: 0,
+            start,
+            scratch: Vec::new(),
+        }
     }
 
     pub(super) fn day(&self) -> Day {
@@ -114,7 +130,35 @@ impl Table {
 
     /// Writes a row of another file as it is; says how many bytes its texts have.
     pub(super) fn copy(&mut self, chunk: &Columns, row: usize) -> usize {
+        self.catch_up();
         self.leaves.iter_mut().zip(&chunk.cells).map(|(leaf, cells)| leaf.copy(cells, row)).sum()
+    }
+
+    /// A number for the next map that is written; no two have one.
+    #[inline]
+    pub(super) fn next_map(&mut self) -> u32 {
+        self.maps = self.maps.wrapping_add(1).max(1);
+        self.maps
+    }
+
+    /// A row without events.
+    pub(super) fn no_events(&mut self) {
+        self.no_events += 1;
+    }
+
+    /// A row without links.
+    pub(super) fn no_links(&mut self) {
+        self.no_links += 1;
+    }
+
+    /// Writes the levels that were put off; before others in the columns of events and links.
+    pub(super) fn catch_up(&mut self) {
+        for (rows, columns) in [(&mut self.no_events, &OF_EVENTS[..]), (&mut self.no_links, &OF_LINKS[..])] {
+            let rows = std::mem::take(rows);
+            if rows > 0 {
+                columns.iter().for_each(|&column| self.leaves[column as usize].nothing(rows));
+            }
+        }
     }
 
     /// Ends a row of a span that began at `start` and has about `bytes` bytes.
@@ -124,6 +168,7 @@ impl Table {
         self.looked += bytes;
         if self.looked >= LOOK_BYTES {
             self.looked = 0;
+            self.catch_up();
             for leaf in &mut self.leaves {
                 leaf.settle(self.rows, press)?;
             }
@@ -135,16 +180,20 @@ impl Table {
     }
 
     fn end_group(&mut self, press: &mut Press) -> Result<(), ParquetError> {
+        self.catch_up();
         let descriptor = descriptor()?;
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(begun(self.day)?),
         };
+        // All of it at once, for a buffer that grows is copied each time; and some for bloom filters and indexes.
+        let len = self.leaves.iter().map(Leaf::written).sum::<usize>();
+        file.inner_mut().reserve(len + len / 8 + (64 << 10));
         let mut group = file.next_row_group()?;
         let leaves = std::mem::replace(&mut self.leaves, SPECS.iter().map(Leaf::new).collect());
         for (leaf, descr) in leaves.into_iter().zip(descriptor.columns()) {
-            let (bytes, close) = leaf.finish(Arc::clone(descr), self.rows, press)?;
-            group.append_column(&bytes, close)?;
+            let (chunk, close) = leaf.finish(Arc::clone(descr), self.rows, press)?;
+            group.append_column(&chunk, close)?;
         }
         group.close()?;
         self.rows_before += self.rows;

@@ -86,8 +86,8 @@ impl<'a, 'r> Singles<'a, 'r> {
             }
             each(&pair);
         }
-        for event in span.events() {
-            draft.take_event(&event, span.start);
+        if span.has_events {
+            span.events().for_each(|event| draft.take_event(&event, span.start));
         }
         draft.single(span, &resource.0, &self.0)
     }

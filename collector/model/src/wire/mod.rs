@@ -33,7 +33,8 @@ pub use edit::{Change, edited};
 pub(crate) use value::RawAttribute;
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, Pair, PlainValue, ValueView, Values};
 pub use view::{
-    EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, Under, alone, resources, spans,
+    EventView, Events, Found, LinkView, Links, ResourceView, ScopeView, SpanView, Spans, Under, alone, fetch,
+    resources, spans,
 };
 
 /// What a request may hold.
