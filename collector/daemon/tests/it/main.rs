@@ -28,6 +28,7 @@ mod library;
 mod made;
 mod monitoring;
 mod outage;
+mod packaging;
 mod phoenix;
 mod postgres;
 mod process;
@@ -37,6 +38,7 @@ mod refuses_to_start;
 mod sink;
 mod slow_socket;
 mod stopping;
+mod systemd;
 mod truth;
 mod where_is;
 
