@@ -125,6 +125,9 @@ fn the_files_and_services_of_compose_are_there() {
         );
     }
     assert!(files >= 6, "{files}");
+    let mut promtool = Command::new(super::monitoring::tool("promtool"));
+    promtool.args(["check", "config", "--syntax-only"]).arg(root().join("packaging/prometheus.yml"));
+    assert!(promtool.output().unwrap().status.success());
     for part in ["packaging/Containerfile", "packaging/entrypoint"] {
         assert!(root().join(part).is_file());
     }
