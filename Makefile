@@ -8,6 +8,7 @@
 #   make kill    kill -9 cycles under load against the real binary, on each database (CYCLES=200)
 #   make fuzz    every fuzz target guided by coverage, SECONDS=60 each (TARGETS="walk json" for some); stops at a crash
 #   make phoenix-kills   kills and stops of a real Phoenix under load (KILLS=10)
+#   make deb     the Debian package, in $CARGO_TARGET_DIR/debian; make try-deb puts it through its life under a real systemd (as root)
 #   make reliability     docs/reliability.md, from the figures that the last `make test` printed
 
 SHELL := /bin/bash
@@ -31,10 +32,10 @@ RIG ?= ../shared/rig
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: help setup rust build demo test run check bench kill fuzz phoenix-kills reliability
+.PHONY: help setup rust build demo test run check bench kill fuzz phoenix-kills reliability deb try-deb
 
 help:
-	@sed -n '3,11p' Makefile | cut -c3-
+	@sed -n '3,12p' Makefile | cut -c3-
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again"; exit 1; }
@@ -83,3 +84,15 @@ phoenix-kills: setup
 	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT).phoenix
 	.ci/with-services $(CARGO) test --locked -p emberd-daemon --test it truth:: -- --nocapture 2>&1 | tee -a $(OUTPUT).phoenix
 	@echo "to keep this: .ci/figures long $(OUTPUT).phoenix make phoenix-kills KILLS=$(KILLS)"
+
+CARGO_DEB := $(EMBERD_CACHE)/cargo-deb
+CARGO_DEB_VERSION := 3.8.0
+# To try the package itself with a binary that is there: DEB_ARGS="--no-build --profile dev".
+DEB_ARGS ?=
+
+deb: rust
+	@[ -x $(CARGO_DEB)/bin/cargo-deb ] || $(CARGO) install cargo-deb@$(CARGO_DEB_VERSION) --locked --root $(CARGO_DEB)
+	PATH="$(CARGO_DEB)/bin:$$PATH" $(CARGO) deb --locked -p emberd-daemon $(DEB_ARGS)
+
+try-deb: deb
+	packaging/try $$(ls -t $(CARGO_TARGET_DIR)/debian/emberd_*.deb | head -1)

@@ -66,6 +66,8 @@ pub use sessions::{Identity, PROFILES};
 pub struct Config {
     /// The address; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// A socket that listens there already.
+    pub handed: Option<std::net::TcpListener>,
     /// Who callers are taken for.
     pub callers: Callers,
     /// How often each user may ask.

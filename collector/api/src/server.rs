@@ -58,9 +58,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// Binds the port; callers wait until [`Api::run`] answers them.
+    /// Binds the port, unless it was handed over; callers wait until [`Api::run`] answers them.
     pub fn bind(
-        config: Config,
+        mut config: Config,
         store: Store,
         evaluations: Handle,
         view: Arc<dyn View>,
@@ -73,7 +73,7 @@ impl Api {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let listener = TcpListener::bind(config.listen)?;
+        let listener = config.handed.take().map_or_else(|| TcpListener::bind(config.listen), Ok)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let proxy =

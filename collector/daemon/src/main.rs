@@ -5,7 +5,7 @@
 //! - [`commands`]: what can be asked on the command line. [`demo`]: emberd with a real Phoenix and a playground.
 //! - [`settings`]: the configuration as the rooms take it. [`rooms`]: the running tasks. [`run_file`]: where they listen.
 //! - [`view`]: what the API may show of the other rooms; [`told`]: the ledger in its words; [`judging`]: plugins and evaluations.
-//! - [`world`]: the real clock and disk.
+//! - [`systemd`]: what systemd is told, and the sockets that it hands over. [`world`]: the real clock and disk.
 
 mod commands;
 mod config;
@@ -17,6 +17,7 @@ mod replay;
 mod rooms;
 mod run_file;
 mod settings;
+mod systemd;
 mod told;
 mod view;
 mod wiring;

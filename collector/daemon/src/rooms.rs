@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::reconcile;
+use crate::systemd::{Systemd, Watched};
 use crate::wiring::{Consumer, Evaluation, Run};
 
 /// All tasks; what is still running when it is dropped is cut off.
@@ -30,6 +31,14 @@ impl Rooms {
         let id = handle.id();
         self.names.insert(id, (name, handle));
         id
+    }
+
+    /// Starts who tells systemd how it goes, until all is dropped.
+    pub(crate) fn watch(&mut self, systemd: Systemd, watched: Watched) {
+        self.spawn("watchdog", async move {
+            systemd.watch(watched).await;
+            Ok(())
+        });
     }
 
     /// Starts a consumer.

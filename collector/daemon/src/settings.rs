@@ -217,7 +217,8 @@ impl config::Api {
         let (flags, phoenix) = (flags.room(), phoenix.proxied());
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
         let (listen, summary) = (self.listen, self.summary);
-        Ok(emberd_api::Config { listen, callers, rate, flags, phoenix, cors, trusted, reader, summary, caches })
+        let handed = None;
+        Ok(emberd_api::Config { listen, handed, callers, rate, flags, phoenix, cors, trusted, reader, summary, caches })
     }
 }
 

@@ -34,6 +34,7 @@ use crate::reconcile;
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
 use crate::settings::PHOENIX;
+use crate::systemd::{Systemd, Watched};
 use crate::view::Board;
 use crate::world::World;
 
@@ -56,6 +57,7 @@ pub(crate) struct Daemon {
     addresses: Addresses,
     /// None where nothing is consumed, or nothing is to be reconciled.
     reconcile: Option<Arc<reconcile::Kept>>,
+    systemd: Systemd,
 }
 
 /// Where emberd listens, as bound.
@@ -89,7 +91,7 @@ pub(crate) enum Run {
 }
 
 /// Builds everything, in the order in which the rooms need each other.
-pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> anyhow::Result<Daemon> {
+pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles) -> anyhow::Result<Daemon> {
     let data_dir = std::path::absolute(&config.data_dir)?;
     make_private(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
     let (log, recovery) = DiskLog::open(config.log.room(&data_dir), world.disk.clone(), world.clock.clone())?; // what we keep
@@ -98,8 +100,8 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let turned_away = TurnedAway::open(world.disk.clone(), &data_dir.join("ledger")); // what we did not keep
     let turned_away = Arc::new(turned_away.context("cannot open the ledger")?);
     let kept = Kept { counts: turned_away.clone(), clock: world.clock.clone() };
-    let doors = Doors::bind(config.intake.room(kept)?, log.clone(), world.clock.clone())
-        .context("cannot bind the OTLP doors")?;
+    let intake = emberd_intake::Config { handed: std::mem::take(&mut world.handed.doors), ..config.intake.room(kept)? };
+    let doors = Doors::bind(intake, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
     bring_up(&store).await?;
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
@@ -114,14 +116,16 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
     let caches = config.cache.room(config.identity.as_ref(), world.clock.clone())?; // what was read before
     let callers = config.identity.take();
-    let room = config.api.room(callers, config.flags, &config.phoenix, caches)?;
+    let handed = world.handed.api.take();
+    let room = emberd_api::Config { handed, ..config.api.room(callers, config.flags, &config.phoenix, caches)? };
     let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
+    let systemd = world.systemd.clone();
     let reconciles = roles.consume && config.recorder.enabled && !config.reconcile.every.is_zero();
     let log_dir = data_dir.join("log");
     let reconcile = reconciles.then(|| Arc::new(reconcile::Kept { config, world, store: store.clone(), log: log_dir }));
-    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile })
+    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile, systemd })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -367,7 +371,7 @@ impl Daemon {
 
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile } = self;
+        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile, systemd } = self;
         let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
@@ -375,6 +379,8 @@ impl Daemon {
             let stop = stop_doors.clone();
             async move { Ok(doors.run(stop).await?) }
         });
+        let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
+        rooms.watch(systemd.clone(), Watched { log: log.clone(), consumers: progress });
         let consumers: Vec<_> =
             consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
         let judging = rooms.evaluation(evaluation, &stop_evaluation);
@@ -385,6 +391,7 @@ impl Daemon {
         });
         let run_file = RunFile::write(&data_dir, &addresses)?;
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
+        systemd.ready();
 
         let failed = tokio::select! {
             () = stop.cancelled() => None,
@@ -395,6 +402,7 @@ impl Daemon {
             tracing::error!(error = format!("{error:#}"), "stopping: a part of emberd ended");
         }
 
+        systemd.stopping();
         stop_evaluation.cancel(); // calls in flight get their grace while the spans drain
         serving.set(false); // whoever asks for health is sent elsewhere
         stop_doors.cancel();

@@ -1,6 +1,6 @@
 //! What the doors are told: where to listen, what to take, how long to wait.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use emberd_model::wire::Limits;
@@ -17,6 +17,8 @@ pub struct Config {
     pub grpc: SocketAddr,
     /// Where OTLP/HTTP listens; port 0 takes a free one.
     pub http: SocketAddr,
+    /// Sockets that listen already, instead of these addresses.
+    pub handed: Handed,
     /// The largest request, before and after decompression. At most 4 GiB.
     pub max_request_bytes: usize,
     /// What all requests inside may hold together, from the first byte read to the answer. A request that is larger than this is
@@ -48,6 +50,15 @@ pub struct Config {
     pub kept: Option<Kept>,
 }
 
+/// Doors that somebody else has bound, and keeps open between two lives of this process.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// OTLP/gRPC.
+    pub grpc: Option<TcpListener>,
+    /// OTLP/HTTP.
+    pub http: Option<TcpListener>,
+}
+
 impl Config {
     /// The defaults, listening on these addresses.
     #[must_use]
@@ -55,6 +66,7 @@ impl Config {
         Self {
             grpc,
             http,
+            handed: Handed::default(),
             max_request_bytes: 64 << 20,
             in_flight_bytes: 256 << 20,
             in_flight_wait: Duration::from_millis(500),

@@ -65,13 +65,13 @@ pub struct Unclosed {
 }
 
 impl Doors {
-    /// Binds both ports. Must be called within a tokio runtime; spawns nothing.
+    /// Binds both ports, unless they were handed over. Must be called within a tokio runtime; spawns nothing.
     ///
     /// # Errors
     /// Which address cannot be listened on, and why.
-    pub fn bind(config: Config, appender: Arc<dyn Appender>, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let grpc = listen::bind(config.grpc)?;
-        let http = listen::bind(config.http)?;
+    pub fn bind(mut config: Config, appender: Arc<dyn Appender>, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let grpc = listen::bind(config.grpc, config.handed.grpc.take())?;
+        let http = listen::bind(config.http, config.handed.http.take())?;
         let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
         let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, config.in_flight_wait));
         let (send, strays) = Strays::new();

@@ -32,7 +32,7 @@ mod reply;
 mod status;
 pub mod turned_away;
 
-pub use config::Config;
+pub use config::{Config, Handed};
 pub use counters::{Counters, Kept, LaneSnapshot, Snapshot, Transport};
 pub use doors::{Addresses, Doors, Serving, Unclosed};
 pub use http::{BadOrigin, Origins};

@@ -49,8 +49,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Binds and listens, without accepting yet.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds and listens, without accepting yet; or takes over what listens already.
+pub(crate) fn bind(address: SocketAddr, handed: Option<std::net::TcpListener>) -> io::Result<TcpListener> {
+    if let Some(listener) = handed {
+        listener.set_nonblocking(true)?;
+        return TcpListener::from_std(listener);
+    }
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;

@@ -9,8 +9,8 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -61,6 +61,7 @@ pub struct DiskLog {
     /// The last append was refused for want of room, and there is still none.
     refusing: Arc<AtomicBool>,
     failure: Arc<OnceLock<AppendError>>,
+    at_work: Arc<AtWork>,
     writer: Mutex<Option<JoinHandle<()>>>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     // Given back last: fields are dropped in this order, after the threads were joined.
@@ -126,6 +127,7 @@ impl DiskLog {
             stop_filling,
             refusing: Arc::default(),
             failure: Arc::new(OnceLock::new()),
+            at_work: Arc::default(),
             writer: Mutex::new(None),
             keeper: Mutex::new(None),
             _lock: held,
@@ -139,7 +141,8 @@ impl DiskLog {
         let (queue, tail) = (Arc::clone(&self.queue), Arc::clone(&self.tail));
         let (failure, bell) = (Arc::clone(&self.failure), Arc::clone(&self.bell));
         let refusing = Arc::clone(&self.refusing);
-        let write = move || write(engine, &queue, &tail, &failure, &bell, &refusing);
+        let at_work = Arc::clone(&self.at_work);
+        let write = move || write(engine, &queue, &tail, &failure, &bell, &refusing, &at_work);
         *lock(&self.writer) = Some(thread::Builder::new().name("log-writer".into()).spawn(write)?);
         let (bell, opened_at) = (Arc::clone(&self.bell), self.opened_at);
         let refusing = Arc::clone(&self.refusing);
@@ -179,6 +182,12 @@ impl DiskLog {
     #[must_use]
     pub fn is_refusing(&self) -> bool {
         self.refusing.load(Relaxed)
+    }
+
+    /// How long the writer has been at the write or sync that it is at; zero while it waits for appends, and once the log is sealed.
+    #[must_use]
+    pub fn at_work_for(&self) -> Duration {
+        self.at_work.since()
     }
 
     /// Resolves when a write or sync has failed, with what the appends were told.
@@ -226,13 +235,17 @@ fn write(
     failure: &OnceLock<AppendError>,
     bell: &Bell,
     refusing: &AtomicBool,
+    at_work: &AtWork,
 ) {
     // Whatever ends this thread, appends must not wait for it any more.
     let _sealing = Sealing { queue, tail };
     let mut marked = true;
     let mut segment = engine.writer.active().map(|active| active.id);
     loop {
-        match queue.take((!marked).then_some(QUIET)) {
+        at_work.waits();
+        let taken = queue.take((!marked).then_some(QUIET));
+        at_work.begins();
+        match taken {
             Taken::Group(group) => {
                 let answers = engine.commit(group.entries());
                 tell_failure(&engine, queue, tail, failure);
@@ -255,6 +268,7 @@ fn write(
     }
     engine.mark(true);
     tell_failure(&engine, queue, tail, failure);
+    at_work.waits();
 }
 
 fn tell_failure(engine: &Engine, queue: &Queue, tail: &Tail, failure: &OnceLock<AppendError>) {
@@ -264,6 +278,39 @@ fn tell_failure(engine: &Engine, queue: &Queue, tail: &Tail, failure: &OnceLock<
         tracing::error!(error = %failed, "the log's disk failed; nothing more is taken");
         queue.close(failed.clone());
         tail.fail();
+    }
+}
+
+/// When the writer began what it is at, for whoever watches over it.
+#[derive(Debug)]
+struct AtWork {
+    opened_at: Instant,
+    /// In microseconds since then, and one more; 0: it waits.
+    began: AtomicU64,
+}
+
+impl Default for AtWork {
+    fn default() -> Self {
+        Self { opened_at: Instant::now(), began: AtomicU64::new(0) }
+    }
+}
+
+impl AtWork {
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn begins(&self) {
+        self.began.store(self.now() + 1, Relaxed);
+    }
+
+    fn waits(&self) {
+        self.began.store(0, Relaxed);
+    }
+
+    fn since(&self) -> Duration {
+        let began = self.began.load(Relaxed);
+        Duration::from_micros(if began == 0 { 0 } else { (self.now() + 1).saturating_sub(began) })
     }
 }
 

@@ -188,6 +188,7 @@ async fn ports_that_must_not_or_cannot_be_bound() {
         let (listen, cors, flags) = (listen.parse().unwrap(), Vec::new(), Default::default());
         let config = Config {
             listen,
+            handed: None,
             callers,
             cors,
             rate: RATE,

@@ -167,9 +167,10 @@ impl World {
         // Whoever a test asks from is behind this one.
         let trusted = vec![crate::Network::new("127.0.0.1".parse().unwrap(), 32).unwrap()];
         let cors = cors.iter().map(|&origin| origin.to_owned()).collect();
-        let (reader, caches) = (Default::default(), caches());
+        let (reader, caches, handed) = (Default::default(), caches(), None);
+        let summary = true;
         let config =
-            Config { listen, callers, cors, rate: RATE, flags, phoenix, trusted, reader, summary: true, caches };
+            Config { listen, handed, callers, cors, rate: RATE, flags, phoenix, trusted, reader, summary, caches };
         let engine = engine(&store, home.path());
         let api = Api::bind(config, store.clone(), engine.handle(), told.clone(), Arc::new(Still::at(NOW))).unwrap();
         let (address, routes) = (api.address(), api.routes().to_vec());

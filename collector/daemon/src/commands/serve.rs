@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Where;
 use crate::wiring::Roles;
-use crate::{logging, wiring, world::World};
+use crate::{logging, systemd, wiring, world::World};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -31,7 +31,7 @@ enum Role {
 }
 
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = match options.place.load() {
+    let mut config = match options.place.load() {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
@@ -51,10 +51,18 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let world = match systemd::meet(&mut config) {
+        Ok((systemd, handed)) => World::supervised(systemd, handed),
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return Ok(ExitCode::from(super::EX_CONFIG));
+        }
+    };
+    let systemd = world.systemd.clone();
     let daemon = {
         let has = |role| options.role.contains(&role);
         let roles = Roles { consume: has(Role::Consume), evaluate: has(Role::Evaluate) };
-        match wiring::assemble(config, World::real(), roles).await {
+        match wiring::assemble(config, world, roles).await {
             Ok(daemon) => daemon,
             Err(error) if wants_an_operator(&error) => {
                 eprintln!("emberd: {error:#}");
@@ -71,7 +79,9 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
             _ = hangup.recv() => {
+                systemd.reloading();
                 tracing::warn!("SIGHUP: nothing is reloaded yet; restart to apply a changed configuration");
+                systemd.ready();
                 continue;
             }
         };

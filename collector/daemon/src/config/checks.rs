@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::Config;
 use super::reader::Reader;
 use super::sections::SEGMENT_MIN;
 use super::units::ByteSize;
+use super::{Config, Door};
 
 /// Notes what does not fit together.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
@@ -29,30 +29,34 @@ fn log_holds_segments(config: &Config, reader: &mut Reader) {
 
 /// Whoever reaches a door may use it, so only this machine reaches one that asks for nothing.
 fn doors_are_guarded(config: &Config, reader: &mut Reader) {
-    let keys = config.intake.keys.is_some() || reader.has_fault("intake", "keys_file");
-    for (key, address) in [("grpc", config.intake.grpc), ("http", config.intake.http)] {
-        if !address.ip().is_loopback() && !keys {
-            let message =
-                format!("{address} can be reached from other machines: set [intake] keys_file, or listen on 127.0.0.1");
-            reader.fault(reader.place("intake", key), "intake", key, message);
+    for door in Door::ALL {
+        let (section, key) = door.key();
+        // What names a guard and cannot be read is a fault already.
+        let (guarding, guard) = door.guard();
+        if let Err(message) = is_guarded(config, door)
+            && !reader.has_fault(guarding, guard)
+        {
+            reader.fault(reader.place(section, key), section, key, message);
         }
-    }
-    let listen = config.api.listen;
-    let tokens = config.identity.is_some() || reader.has_fault("identity", "jwt_secret_file");
-    if !listen.ip().is_loopback() && !tokens {
-        let message = format!(
-            "{listen} can be reached from other machines: set [identity] jwt_secret_file, or listen on 127.0.0.1"
-        );
-        reader.fault(reader.place("api", "listen"), "api", "listen", message);
     }
 }
 
+/// Whether a door listens where only this machine reaches it, or asks who is there.
+pub(super) fn is_guarded(config: &Config, door: Door) -> Result<(), String> {
+    let address = config.listens(door);
+    let asks = match door {
+        Door::Grpc | Door::Http => config.intake.keys.is_some(),
+        Door::Api => config.identity.is_some(),
+    };
+    if address.ip().is_loopback() || asks {
+        return Ok(());
+    }
+    let (section, key) = door.guard();
+    Err(format!("{address} can be reached from other machines: set [{section}] {key}, or listen on 127.0.0.1"))
+}
+
 fn ports_differ(config: &Config, reader: &mut Reader) {
-    let doors = [
-        ("intake", "grpc", config.intake.grpc),
-        ("intake", "http", config.intake.http),
-        ("api", "listen", config.api.listen),
-    ];
+    let doors = Door::ALL.map(|door| (door.key().0, door.key().1, config.listens(door)));
     for (index, (section, key, address)) in doors.into_iter().enumerate() {
         for (other_section, other_key, other) in &doors[..index] {
             if collide(address, *other) {

@@ -10,6 +10,7 @@
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
 //! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`] and [`flags`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`supervisor`]: what systemd says in the environment, and the sockets that it hands over.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
 mod archive;
@@ -24,6 +25,7 @@ mod identity;
 mod reader;
 mod secret;
 mod sections;
+mod supervisor;
 mod units;
 
 #[cfg(test)]
@@ -44,6 +46,7 @@ pub(crate) use secret::{Secret, SecretFile};
 pub(crate) use sections::{
     Api, Choice, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store,
 };
+pub(crate) use supervisor::Supervisor;
 pub(crate) use units::Endpoint;
 
 /// The OTLP endpoint of these words, as a key would have it; why not, if they are none.
@@ -58,6 +61,38 @@ pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 /// Where everything lies if nobody says.
 const DATA_DIR: &str = "emberd-data";
+
+/// Where emberd listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP.
+    Http,
+    /// The API.
+    Api,
+}
+
+impl Door {
+    pub(crate) const ALL: [Self; 3] = [Self::Grpc, Self::Http, Self::Api];
+
+    /// The section and the key of its address.
+    pub(crate) fn key(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Grpc => ("intake", "grpc"),
+            Self::Http => ("intake", "http"),
+            Self::Api => ("api", "listen"),
+        }
+    }
+
+    /// The section and the key of what it asks callers for.
+    fn guard(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Grpc | Self::Http => ("intake", "keys_file"),
+            Self::Api => ("identity", "jwt_secret_file"),
+        }
+    }
+}
 
 /// All that emberd is told.
 #[derive(Debug)]

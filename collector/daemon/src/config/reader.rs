@@ -13,6 +13,11 @@ use super::faults::{Fault, Place, near};
 use super::secret::{Secret, SecretFile};
 use super::units::{self, FromValue};
 
+/// How a path begins that is the name of a credential (systemd.exec(5), `LoadCredential=`).
+const CREDENTIAL: &str = "credential:";
+/// Where they are.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
 /// A file as it was found; without one, all of it empty.
 #[derive(Default)]
 pub(super) struct File {
@@ -106,6 +111,17 @@ impl Reader {
         PathBuf::from_value(&found)
             .map_err(|message| self.faults.push(Fault { place: found.place, key: String::new(), message }))
             .ok()
+    }
+
+    /// The file of a credential that the service was started with.
+    fn credential(&self, name: &str) -> Result<PathBuf, String> {
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(format!("{name:?} is no credential's name"));
+        }
+        match self.environment.app(CREDENTIALS_DIRECTORY) {
+            Some(Found { value: Value::Untyped(directory), .. }) => Ok(PathBuf::from(directory).join(name)),
+            _ => Err(format!("no credentials were handed over ({CREDENTIALS_DIRECTORY} is not set)")),
+        }
     }
 
     /// Notes that a key is wrong.
@@ -203,9 +219,14 @@ impl Section<'_> {
         found
     }
 
-    /// A path; a relative one in the file is relative to the file's directory.
+    /// A path; a relative one in the file is relative to the file's directory, and `credential:NAME` is what systemd's
+    /// `LoadCredential=NAME:..` has put in place.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let path: PathBuf = self.value(key, None)?;
+        if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL)) {
+            let found = self.reader.credential(name);
+            return found.map_err(|message| self.fault(key, message)).ok();
+        }
         Some(match self.place(key) {
             Place::File(..) => self.reader.base.join(path),
             _ => path,

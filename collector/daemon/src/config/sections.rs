@@ -268,21 +268,37 @@ pub(super) fn log(reader: &mut Reader) -> Log {
 
 pub(super) fn store(reader: &mut Reader, data_dir: &Path) -> Store {
     let mut section = reader.section("store");
-    let database = match section.value_or("url", "DATABASE_URL", DatabaseUrl::Embedded) {
+    let database = match database_url(&mut section) {
         DatabaseUrl::Embedded => Database::Sqlite(data_dir.join("emberd.db")),
         DatabaseUrl::File(path) => Database::Sqlite(path),
-        DatabaseUrl::Postgres { url, password } => {
-            if password && section.is_shown("url") {
-                section.warn("url", "holds a password, and others can read this file: set EMBERD_STORE_URL instead");
-            }
-            Database::Postgres(url)
-        }
+        DatabaseUrl::Postgres { url, .. } => Database::Postgres(url),
     };
     let max_connections = section.value_or("max_connections", "PHOENIX_MAX_DB_CONNECTIONS", 100);
     // Two: one must be left to read while the recorder writes.
     section.check("max_connections", (2..=10_000).contains(&max_connections), "must be from 2 to 10000");
     section.finish();
     Store { database, max_connections }
+}
+
+fn database_url(section: &mut Section<'_>) -> DatabaseUrl {
+    let said = section.value_or("url", "DATABASE_URL", DatabaseUrl::Embedded);
+    if matches!(said, DatabaseUrl::Postgres { password: true, .. }) && section.is_shown("url") {
+        section
+            .warn("url", "holds a password, and others can read this file: set url_file or EMBERD_STORE_URL instead");
+    }
+    let Some(file) = section.secret_file("url_file") else { return said };
+    section.check("url_file", said == DatabaseUrl::Embedded, "url is set too: set one of them");
+    // What is wrong with it is not shown: all of it may be the password.
+    let read = file
+        .secret()
+        .map(|url| DatabaseUrl::new(url.reveal()).map_err(|_| format!("does not hold {}", DatabaseUrl::FORM)));
+    match read.flatten() {
+        Ok(url) => url,
+        Err(message) => {
+            section.fault("url_file", message);
+            said
+        }
+    }
 }
 
 pub(super) fn phoenix(reader: &mut Reader) -> Phoenix {
@@ -507,8 +523,16 @@ enum DatabaseUrl {
 
 impl FromValue for DatabaseUrl {
     fn from_value(found: &Found) -> Result<Self, String> {
-        const FORM: &str = "\"sqlite\", \"sqlite:FILE\" or \"postgres://..\"";
-        let text = text(&found.value, FORM)?.trim();
+        Self::new(text(&found.value, Self::FORM)?.trim())
+    }
+}
+
+impl DatabaseUrl {
+    const FORM: &str = "\"sqlite\", \"sqlite:FILE\" or \"postgres://..\"";
+
+    /// The error does not show what may hold a password.
+    fn new(text: &str) -> Result<Self, String> {
+        const FORM: &str = DatabaseUrl::FORM;
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         match scheme {
             "sqlite" if rest.is_empty() => Ok(Self::Embedded),

@@ -34,8 +34,12 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(emberd: &super::process::Emberd) -> Self {
-        let channel = Channel::from_shared(emberd.grpc()).unwrap().connect().await.unwrap();
-        Self { grpc: tonic::client::Grpc::new(channel), http: reqwest::Client::new(), url: emberd.http() }
+        Self::at(emberd.grpc(), emberd.http()).await
+    }
+
+    pub async fn at(grpc: String, url: String) -> Self {
+        let channel = Channel::from_shared(grpc).unwrap().connect().await.unwrap();
+        Self { grpc: tonic::client::Grpc::new(channel), http: reqwest::Client::new(), url }
     }
 
     /// Sends one request; Ok only if all of it was acknowledged.

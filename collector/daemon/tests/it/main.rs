@@ -29,6 +29,7 @@ mod library;
 mod made;
 mod monitoring;
 mod outage;
+mod packaging;
 mod phoenix;
 mod postgres;
 mod process;
@@ -40,6 +41,7 @@ mod replay;
 mod sink;
 mod slow_socket;
 mod stopping;
+mod systemd;
 mod truth;
 mod where_is;
 

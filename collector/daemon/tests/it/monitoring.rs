@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::process::{Home, PATIENCE};
 
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     let cache = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/emberd");
     let tool = std::env::var_os("EMBERD_CACHE").map_or_else(cache, PathBuf::from).join("prometheus/usr/bin").join(name);
     assert!(tool.exists(), "no {}; run make setup", tool.display());

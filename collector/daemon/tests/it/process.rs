@@ -65,7 +65,7 @@ impl Home {
         for (key, _) in std::env::vars() {
             if key.starts_with("EMBERD_")
                 || key.starts_with("PHOENIX_")
-                || ["DATABASE_URL", "REDIS_URL"].contains(&key.as_str())
+                || ["DATABASE_URL", "REDIS_URL", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"].contains(&key.as_str())
             {
                 command.env_remove(key);
             }

@@ -141,3 +141,33 @@ fn age_is_what_has_gone_by() {
     log.tidy();
     assert_eq!(log.shelf().tail(), Some(Offset(1)), "the first was passed a minute ago");
 }
+
+/// Whoever watches over the log sees a sync that does not return, for as long as it does not; a log without appends is not stuck.
+#[tokio::test]
+async fn a_sync_that_hangs_is_seen() {
+    let disk = SimDisk::new();
+    let log = open(&disk, &Arc::new(Still::at(UnixNanos(1))));
+    log.append(entry(0, 10)).await.unwrap();
+    // Marked and waiting again.
+    while !log.at_work_for().is_zero() {
+        tokio::task::yield_now().await;
+    }
+    let held = Held(&disk);
+    disk.hold_syncs(true);
+    let append = log.append(entry(1, 10));
+    disk.until_a_sync_waits();
+    let mut seen = log.at_work_for();
+    for _ in 0..3 {
+        while log.at_work_for() <= seen {
+            tokio::task::yield_now().await;
+        }
+        seen = log.at_work_for();
+    }
+    drop(held);
+    append.await.unwrap();
+    while !log.at_work_for().is_zero() {
+        tokio::task::yield_now().await;
+    }
+    log.seal().await;
+    assert!(log.at_work_for().is_zero());
+}
