@@ -276,7 +276,7 @@ impl config::Llm {
 }
 
 /// Where programs are looked for, unless a plugin's own environment says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl config::Plugin {
     pub(crate) fn room(&self) -> (String, hosts::Config) {
@@ -302,7 +302,12 @@ const PHOENIX_PATIENCE: Duration = Duration::from_secs(60);
 impl config::Phoenix {
     /// A way to its REST API.
     pub(crate) fn client(&self) -> anyhow::Result<emberd_phoenix::Client> {
-        let client = emberd_phoenix::Client::new(self.url.as_str(), PHOENIX_PATIENCE)?;
+        self.client_within(PHOENIX_PATIENCE)
+    }
+
+    /// The same for one who waits for no answer longer than this.
+    pub(crate) fn client_within(&self, patience: Duration) -> anyhow::Result<emberd_phoenix::Client> {
+        let client = emberd_phoenix::Client::new(self.url.as_str(), patience)?;
         if let Some(file) = &self.api_key {
             client.set_key(Some(file.read().context("[phoenix] api_key_file")?.reveal()))?;
         }

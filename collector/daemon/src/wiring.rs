@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::judging::Judging;
 use crate::rooms::Rooms;
-use crate::run_file::RunFile;
+use crate::run_file::OwnRunFile;
 use crate::settings::PHOENIX;
 use crate::view::Board;
 use crate::world::World;
@@ -332,7 +332,7 @@ impl Daemon {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }
         });
-        let run_file = RunFile::write(&data_dir, &addresses)?;
+        let run_file = OwnRunFile::write(&data_dir, &addresses)?;
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
 
         let failed = tokio::select! {

@@ -6,7 +6,7 @@
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
-//! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
+//! - [`examine`]: how a database is, asked from beside. [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
@@ -14,6 +14,7 @@ pub mod analytics;
 mod apply;
 pub mod config;
 pub mod error;
+pub mod examine;
 mod fault;
 pub mod jobs;
 mod join;

@@ -9,6 +9,7 @@
 mod books;
 mod check_config;
 mod dataset;
+mod doctor;
 mod eval;
 mod ledger;
 mod log;
@@ -50,6 +51,8 @@ enum Command {
     Status(status::Options),
     /// Check the configuration and the environment without starting anything
     CheckConfig(Where),
+    /// Look at what emberd needs: ports, disk, clock, database, Phoenix, .., and say what to do where something is missing
+    Doctor(doctor::Options),
     /// Tell what became of every span, by consumer, hour and project; --check proves it from log, books and database
     Ledger(ledger::Options),
     /// Find a span or a trace: where in the log, sent and verified when, which row, in quarantine or not
@@ -131,6 +134,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Demo(options) => demo::run(options).await,
         Command::Status(options) => status::run(&options).await,
         Command::CheckConfig(place) => check_config::run(&place),
+        Command::Doctor(options) => doctor::run(&options).await,
         Command::Ledger(options) => ledger::run(&options).await,
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),

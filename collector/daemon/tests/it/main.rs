@@ -15,6 +15,7 @@ mod client;
 mod commands;
 mod contract;
 mod cursors;
+mod doctor;
 mod endpoint;
 mod evaluation;
 mod experiment;
