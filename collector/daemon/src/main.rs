@@ -3,7 +3,7 @@
 //! - [`wiring`]: the one file in which a span's whole way can be read.
 //! - [`config`]: the only place that reads files and environment.
 //! - [`commands`]: what can be asked on the command line. [`demo`]: emberd with a real Phoenix and a playground.
-//! - [`doctor`]: whether what emberd needs is there.
+//! - [`reload`]: what SIGHUP changes; [`switches`]: what can be switched off. [`doctor`]: whether what emberd needs is there.
 //! - [`settings`]: the configuration as the rooms take it. [`rooms`]: the running tasks. [`run_file`]: where they listen.
 //! - [`view`]: what the API may show of the other rooms; [`told`]: the ledger in its words; [`judging`]: plugins and evaluations.
 //! - [`world`]: the real clock and disk.
@@ -14,9 +14,11 @@ mod demo;
 mod doctor;
 mod judging;
 mod logging;
+mod reload;
 mod rooms;
 mod run_file;
 mod settings;
+mod switches;
 mod told;
 mod view;
 mod wiring;

@@ -1,26 +1,49 @@
 //! `DATA_DIR/run.json`: where the running daemon listens, for the commands and scripts that want to reach it.
 //!
-//! On disk: `{"pid", "grpc", "http", "api"}`, addresses as bound. There while the daemon runs; a kill -9 leaves it behind, so whoever reads
+//! On disk: `{"pid", "grpc", "http", "api", "rolled_back"}`, addresses as bound; renamed into place, so that no reader finds half of it. There while the daemon runs; a kill -9 leaves it behind, so whoever reads
 //! it must be ready for nobody to answer.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::wiring::Addresses;
 
-/// The file of this process, removed when this is dropped.
-pub(crate) struct OwnRunFile(PathBuf);
+/// The file of this process, removed when the last handle is dropped.
+#[derive(Clone)]
+pub(crate) struct OwnRunFile(Arc<Own>);
+
+struct Own {
+    path: PathBuf,
+    addresses: Addresses,
+}
 
 impl OwnRunFile {
-    pub(crate) fn write(data_dir: &Path, addresses: &Addresses) -> anyhow::Result<Self> {
-        let mut run = serde_json::to_value(addresses)?;
+    /// Says where it listens, and whether it began rolled back.
+    pub(crate) fn write(data_dir: &Path, addresses: Addresses, rolled_back: bool) -> anyhow::Result<Self> {
+        let own = Own { path: data_dir.join("run.json"), addresses };
+        own.write(rolled_back)?;
+        Ok(Self(Arc::new(own)))
+    }
+
+    /// Says that what works on the tables rests from now on.
+    pub(crate) fn rolled_back(&self) {
+        if let Err(error) = self.0.write(true) {
+            tracing::error!(%error, "cannot write run.json: `emberd rollback` waits for it");
+        }
+    }
+}
+
+impl Own {
+    fn write(&self, rolled_back: bool) -> anyhow::Result<()> {
+        let mut run = serde_json::to_value(self.addresses)?;
         run["pid"] = std::process::id().into();
-        let (path, temp) = (data_dir.join("run.json"), data_dir.join("run.json.tmp"));
+        run["rolled_back"] = rolled_back.into();
+        let temp = self.path.with_extension("json.tmp");
         std::fs::write(&temp, serde_json::to_vec(&run)?)?;
-        std::fs::rename(&temp, &path)?;
-        Ok(Self(path))
+        Ok(std::fs::rename(&temp, &self.path)?)
     }
 }
 
@@ -28,6 +51,9 @@ impl OwnRunFile {
 #[derive(Debug, Deserialize)]
 pub(crate) struct RunFile {
     pub(crate) pid: u32,
+    /// What works on the tables rests. Absent in what older emberds wrote.
+    #[serde(default)]
+    pub(crate) rolled_back: bool,
     grpc: SocketAddr,
     http: SocketAddr,
     api: SocketAddr,
@@ -57,14 +83,15 @@ impl RunFile {
         [self.grpc, self.http, self.api].into_iter().any(covers)
     }
 
-    /// Whether a process of this pid runs: after a kill -9 the file is still there.
+    /// Whether an emberd of this pid runs: after a kill -9 the file is still there, and the pid may be another's.
     pub(crate) fn is_alive(&self) -> bool {
-        Path::new("/proc").join(self.pid.to_string()).exists()
+        let name = std::fs::read_to_string(Path::new("/proc").join(self.pid.to_string()).join("comm"));
+        name.is_ok_and(|name| name.trim() == "emberd")
     }
 }
 
-impl Drop for OwnRunFile {
+impl Drop for Own {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -29,9 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::judging::Judging;
+use crate::reload::Controls;
 use crate::rooms::Rooms;
 use crate::run_file::OwnRunFile;
 use crate::settings::PHOENIX;
+use crate::switches::Switches;
 use crate::view::Board;
 use crate::world::World;
 
@@ -52,6 +54,9 @@ pub(crate) struct Daemon {
     evaluation: Evaluation,
     api: Api,
     addresses: Addresses,
+    switches: Switches,
+    /// The tables were taken away: what works on them rests.
+    rolled_back: bool,
 }
 
 /// Where emberd listens, as bound.
@@ -96,7 +101,13 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let doors = Doors::bind(config.intake.room(kept)?, log.clone(), world.clock.clone())
         .context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
-    bring_up(&store).await?;
+    if config.rolled_back {
+        tracing::warn!(
+            "emberd was rolled back: spans are kept and forwarded, nothing is recorded, every flag is off; `emberd migrate up` and a restart bring it back"
+        );
+    } else {
+        bring_up(&store).await?;
+    }
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
@@ -113,7 +124,8 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
-    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })
+    let (switches, rolled_back) = (Switches::default(), config.rolled_back);
+    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses, switches, rolled_back })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -315,24 +327,41 @@ impl Daemon {
         self.addresses
     }
 
+    /// What can be changed of it while it runs.
+    pub(crate) fn controls(&self) -> Controls {
+        Controls { senders: self.doors.senders(), tuner: self.api.tuner(), switches: self.switches.clone() }
+    }
+
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses } = self;
-        let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
+        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, switches, rolled_back } = self;
+        let (judging, recording, watched) = switches.watched();
+        let [leave, stop_doors, stop_consumers, stop_evaluation, stop_api] =
+            std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
         let doors = rooms.spawn("intake", {
             let stop = stop_doors.clone();
             async move { Ok(doors.run(stop).await?) }
         });
-        let consumers: Vec<_> =
-            consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
-        let judging = rooms.evaluation(evaluation, &stop_evaluation);
+        let consumers: Vec<_> = consumers
+            .into_iter()
+            .map(|consumer| rooms.consumer(consumer, &recording, stop_consumers.clone(), &leave))
+            .collect();
+        let judges = rooms.evaluation(evaluation, &judging, &stop_evaluation);
+        drop((judging, recording));
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }
         });
-        let run_file = OwnRunFile::write(&data_dir, &addresses)?;
+        let run_file = OwnRunFile::write(&data_dir, addresses, rolled_back)?;
+        let watched = rooms.spawn("switches", {
+            let (log, run_file, leave) = (log.clone(), run_file.clone(), leave.clone());
+            async move {
+                watched.run(log, || run_file.rolled_back(), leave).await;
+                Ok(())
+            }
+        });
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
 
         let failed = tokio::select! {
@@ -344,6 +373,8 @@ impl Daemon {
             tracing::error!(error = format!("{error:#}"), "stopping: a part of emberd ended");
         }
 
+        leave.cancel(); // who was switched off ends now; not with `stop`, or it would pass for one that ended by itself
+        rooms.ended(&[watched]).await;
         stop_evaluation.cancel(); // calls in flight get their grace while the spans drain
         serving.set(false); // whoever asks for health is sent elsewhere
         stop_doors.cancel();
@@ -357,7 +388,7 @@ impl Daemon {
             tracing::warn!(stuck = ?rooms.names(&consumers), "cut off; nothing is lost, for their cursors did not move");
             rooms.cut_off(&consumers).await;
         }
-        rooms.ended(&judging).await;
+        rooms.ended(&judges).await;
         stop_api.cancel(); // last, so that an operator can watch the drain
         rooms.ended(&[api]).await;
         let _ = tokio::time::timeout(LET_GO_DEADLINE, store.close()).await;

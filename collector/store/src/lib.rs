@@ -6,13 +6,14 @@
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
-//! - [`examine`]: how a database is, asked from beside. [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
+//! - [`examine`], [`copy`]: how a database is, and a copy of a file, from beside. [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
 pub mod analytics;
 mod apply;
 pub mod config;
+pub mod copy;
 pub mod error;
 pub mod examine;
 mod fault;

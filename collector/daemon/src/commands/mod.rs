@@ -6,6 +6,7 @@
 //!
 //! `books`: what commands read beside a daemon that may be running.
 
+mod backup;
 mod books;
 mod check_config;
 mod dataset;
@@ -16,6 +17,8 @@ mod log;
 mod migrate;
 mod quarantine;
 mod remote;
+mod restore;
+mod rollback;
 mod serve;
 mod status;
 mod user;
@@ -71,6 +74,12 @@ enum Command {
     Openapi,
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
+    /// Copy the data directory while emberd runs, so that nothing acknowledged before is missing and nothing is counted twice
+    Backup(backup::Options),
+    /// Make a data directory from a backup, after checking every byte of it
+    Restore(restore::Options),
+    /// Go back to before emberd: flags off, tables taken back, caches cleared, a webhook told; spans are kept and forwarded as ever
+    Rollback(rollback::Options),
     /// Read one Parquet file from standard input, in a process that may die of it
     #[command(name = READ_PARQUET, hide = true)]
     ReadParquet,
@@ -144,6 +153,9 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Openapi => Ok(openapi()),
         Command::User(options) => user::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
+        Command::Backup(options) => backup::run(&options).await,
+        Command::Restore(options) => restore::run(&options),
+        Command::Rollback(options) => rollback::run(&options).await,
         Command::ReadParquet => Ok(read_parquet()),
     };
     done.unwrap_or_else(|error| {

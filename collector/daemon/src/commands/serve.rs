@@ -51,6 +51,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let remembered = config.remembered(&options.place);
     let daemon = {
         let has = |role| options.role.contains(&role);
         let roles = Roles { consume: has(Role::Consume), evaluate: has(Role::Evaluate) };
@@ -63,6 +64,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error),
         }
     };
+    let mut reload = remembered(daemon.controls());
     let stop = CancellationToken::new();
     let mut running = std::pin::pin!(daemon.run(stop.clone()));
     loop {
@@ -71,7 +73,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
             _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: nothing is reloaded yet; restart to apply a changed configuration");
+                reload.run();
                 continue;
             }
         };

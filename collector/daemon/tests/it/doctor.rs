@@ -154,7 +154,7 @@ pub fn tells_keys_apart(phoenix: &Phoenix, good: &str) {
     let mut home = Home::new();
     home.set("EMBERD_PHOENIX_URL", &phoenix.url()).set("EMBERD_PHOENIX_OTLP", &phoenix.otlp());
     for (key, code, state, may, takes) in
-        [(good, 0, "ok", "may", "takes spans"), ("wrong", 1, "failed", "not taken", "UNAUTHENTICATED")]
+        [(good, 0, "ok", "may", "takes spans"), ("wrong", 1, "failed", "not taken", "authentication credentials")]
     {
         let file = secret_file(&home, "key", key);
         let seen = Seen::of(home.set("EMBERD_PHOENIX_API_KEY_FILE", &file));

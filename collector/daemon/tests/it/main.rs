@@ -8,6 +8,7 @@
 
 mod abuse;
 mod app;
+mod backup;
 mod books;
 mod budget;
 mod choice;
@@ -35,6 +36,8 @@ mod process;
 mod quarantine;
 mod redis;
 mod refuses_to_start;
+mod reload;
+mod rollback;
 mod sink;
 mod slow_socket;
 mod stopping;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use emberd_model::UnixNanos;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::harness::{Db, on_empty_postgres, on_sqlite};
+use super::harness::{Db, NOW, on_empty_postgres, on_sqlite};
 use crate::examine::{SERVER_OLDEST, file, server};
+use crate::library::NewPrompt;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,6 +33,37 @@ fn a_file_is_looked_at_and_not_touched() {
             Ok(seen) => assert!(seen.damage.is_some_and(|faults| !faults.is_empty())),
             Err(error) => assert!(format!("{error:?}").contains("malformed"), "{error:?}"),
         }
+    });
+}
+
+/// While another writes, the copy is of one moment: whole transactions, and page for page without a fault.
+#[test]
+fn a_copy_is_of_one_moment() {
+    on_sqlite(|db| async move {
+        let make = async |n: u32| {
+            for half in ["a", "b"] {
+                let new = NewPrompt { title: format!("{n}{half}"), content: "x".repeat(2_000), created_by: None };
+                db.store.create_prompt(new, NOW).await.unwrap();
+            }
+        };
+        for n in 0..50 {
+            make(n).await;
+        }
+        let (from, to) = (db.file(), db.file().with_file_name("copy.db"));
+        let (copied, ()) = tokio::join!(crate::copy::file(&from, &to, |done, all| assert!(done <= all)), async {
+            for n in 50..80 {
+                make(n).await;
+            }
+        });
+        copied.unwrap();
+        let seen = file(&to, PATIENCE).await.unwrap();
+        assert_eq!((seen.journal.as_str(), seen.damage), ("delete", Some(vec![])));
+        assert!(!to.with_extension("db-wal").exists() && !to.with_extension("db-shm").exists());
+        let there = rusqlite::Connection::open(&to).unwrap();
+        let count: u64 = there.query_row("SELECT count(*) FROM prompts", [], |row| row.get(0)).unwrap();
+        assert!((101..=161).contains(&count), "{count}");
+        crate::copy::file(&to.with_file_name("absent.db"), &to.with_file_name("c.db"), |_, _| ()).await.unwrap_err();
+        assert!(!to.with_file_name("absent.db").exists());
     });
 }
 
