@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use emberd_identity::Caller;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::flags::{Flags, Part};
@@ -25,7 +26,7 @@ use crate::permission::{self, Asked, may, viewer};
 use crate::refusal::Refusal;
 use crate::sessions::{Sessions, Shown, Stranger};
 use crate::usage::Call;
-use crate::{Callers, Config, Shared};
+use crate::{Callers, Config, Shared, Tuning};
 
 /// No answer takes longer, the reading of the body included.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -59,12 +60,17 @@ pub(crate) struct Gate {
     users: Option<Limits>,
     /// Of callers that are nobody, by address.
     strangers: Limits,
-    pub(crate) flags: Flags,
-    origins: Vec<String>,
-    trusted: Vec<Network>,
+    tuned: watch::Sender<Arc<Tuned>>,
     /// Bound to loopback: a name that leads there from a browser must be a loopback name, or some other site's page has made
     /// its own name lead here (DNS rebinding) and would count as the same origin.
     loopback: bool,
+}
+
+/// What may change while requests pass: each goes by what there was when it asked.
+struct Tuned {
+    flags: Flags,
+    origins: Vec<String>,
+    trusted: Vec<Network>,
 }
 
 /// Who calls could not be found out, and why.
@@ -90,10 +96,26 @@ impl Gate {
             sessions,
             users,
             strangers: Limits::new(STRANGERS),
-            flags,
-            origins,
-            trusted,
+            tuned: watch::Sender::new(Arc::new(Tuned { flags, origins, trusted })),
             loopback: address.ip().is_loopback(),
+        }
+    }
+
+    /// Which parts are there now, and for whom.
+    pub(crate) fn flags(&self) -> Flags {
+        self.tuned.borrow().flags
+    }
+
+    /// From now on requests are let in by this. Who is known by tokens stays known by tokens, and who is not, not: an identity where there is
+    /// none changes nothing.
+    pub(crate) fn tune(&self, tuning: Tuning) {
+        let Tuning { flags, cors: origins, trusted, rate, identity } = tuning;
+        self.tuned.send_replace(Arc::new(Tuned { flags, origins, trusted }));
+        if let Some(users) = &self.users {
+            users.set(rate);
+        }
+        if let (Some(sessions), Some(identity)) = (&self.sessions, identity) {
+            sessions.set(identity);
         }
     }
 
@@ -149,7 +171,11 @@ impl Gate {
         if own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str())) {
             return Origin::None;
         }
-        if self.origins.iter().any(|listed| listed == origin) { Origin::Listed(value.clone()) } else { Origin::Foreign }
+        if self.tuned.borrow().origins.iter().any(|listed| listed == origin) {
+            Origin::Listed(value.clone())
+        } else {
+            Origin::Foreign
+        }
     }
 }
 
@@ -173,7 +199,7 @@ fn is_loopback(host: &Authority) -> bool {
 pub(crate) async fn front(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let gate = &shared.gate;
-    let from = hops::origin(peer(&request), request.headers(), &gate.trusted);
+    let from = hops::origin(peer(&request), request.headers(), &gate.tuned.borrow().trusted);
     request.extensions_mut().insert(From(from));
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(256).collect();
@@ -278,7 +304,7 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let active = shared.meter.begin(operation);
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
     let paced = if permission.is_some() { shared.gate.pace(&caller, from(&request)) } else { Ok(()) };
-    let is_out = caller.is_known() && part.is_some_and(|part| !shared.gate.flags.let_in(part, &caller));
+    let is_out = caller.is_known() && part.is_some_and(|part| !shared.gate.flags().let_in(part, &caller));
     let unsure = request.extensions().get::<Unsure>().map(|unsure| unsure.0.told());
     let mut response = match (may(&caller, permission), caller.is_known(), paced) {
         (_, _, Ok(())) if is_out => Refusal::Missing("path").into_response(),

@@ -29,7 +29,7 @@ pub(crate) async fn ask(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     asked.finish()?;
-    let flags = &shared.gate.flags;
+    let flags = shared.gate.flags();
     let parts =
         Parts { traces: flags.let_in(Part::Traces, &caller), evaluations: flags.let_in(Part::Evaluations, &caller) };
     let answer = shared.graph.answer(&fields.whole(), &caller, viewer, parts).await;

@@ -58,8 +58,11 @@ pub use flags::{Flag, Flags, Part};
 pub use hops::Network;
 pub use limits::Rate;
 pub use routes::Route;
-pub use server::Api;
+pub use server::{Api, Tuner};
 pub use sessions::{Identity, PROFILES};
+
+/// All caches, by the names that whoever changes what they keep calls them.
+pub const CACHES: [&str; 2] = [PROFILES, proxy::ANSWERS];
 
 /// Where the API listens, and to whom.
 #[derive(Debug)]
@@ -86,6 +89,21 @@ pub struct Config {
     pub summary: bool,
     /// What was read before.
     pub caches: Caching,
+}
+
+/// What of a [`Config`] can change while the API answers.
+#[derive(Debug)]
+pub struct Tuning {
+    /// As [`Config::flags`].
+    pub flags: Flags,
+    /// As [`Config::cors`].
+    pub cors: Vec<String>,
+    /// As [`Config::trusted`].
+    pub trusted: Vec<Network>,
+    /// As [`Config::rate`].
+    pub rate: Rate,
+    /// How tokens become users; none: as before.
+    pub identity: Option<Identity>,
 }
 
 /// What is kept of what was read, and how much of it.

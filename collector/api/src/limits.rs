@@ -75,26 +75,29 @@ impl Bucket {
 }
 
 /// Buckets of one rate.
-pub(crate) struct Limits {
-    rate: Rate,
-    buckets: Mutex<HashMap<Whose, Bucket>>,
-}
+pub(crate) struct Limits(Mutex<(Rate, HashMap<Whose, Bucket>)>);
 
 impl Limits {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, buckets: Mutex::default() }
+        Self(Mutex::new((rate, HashMap::new())))
+    }
+
+    /// From now on this rate; what a bucket holds above its size is gone with the next taking.
+    pub(crate) fn set(&self, rate: Rate) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = rate;
     }
 
     /// Takes one; else how long until there is one.
     pub(crate) fn take(&self, whose: Whose) -> Result<(), Duration> {
         let now = Instant::now();
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rate, buckets) = (held.0, &mut held.1);
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&whose) {
-            buckets.retain(|_, bucket| bucket.filled(self.rate, now) < self.rate.burst);
+            buckets.retain(|_, bucket| bucket.filled(rate, now) < rate.burst);
             if buckets.len() >= BUCKETS_MAX {
                 buckets.clear();
             }
         }
-        buckets.entry(whose).or_insert_with(|| Bucket::full(self.rate, now)).take(self.rate, now)
+        buckets.entry(whose).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
     }
 }

@@ -35,7 +35,7 @@ use crate::proxy::Proxy;
 use crate::routes::Route;
 use crate::timely::Timely;
 use crate::usage::Usage;
-use crate::{Callers, Config, Shared, View, analytics, contract, live, routes, summary};
+use crate::{Callers, Config, Shared, Tuning, View, analytics, contract, live, routes, summary};
 
 /// How long a caller may take to say what it wants, and an idle connection is held.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -115,6 +115,12 @@ impl Api {
         self.address
     }
 
+    /// What can be changed of it while it answers.
+    #[must_use]
+    pub fn tuner(&self) -> Tuner {
+        Tuner(Arc::clone(&self.shared))
+    }
+
     /// Every route.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
@@ -169,6 +175,21 @@ impl Api {
         drained.cancel();
         while beside.join_next().await.is_some() {}
         Ok(())
+    }
+}
+
+/// Changes an API that answers.
+pub struct Tuner(Arc<Shared>);
+
+impl Tuner {
+    /// Requests that come from now on are let in by this.
+    pub fn tune(&self, tuning: Tuning) {
+        self.0.gate.tune(tuning);
+    }
+
+    /// What was read before counts no more in this process.
+    pub fn forget(&self) {
+        self.0.caches.hear_all();
     }
 }
 

@@ -18,6 +18,7 @@ use emberd_model::UnixNanos;
 use emberd_store::Store;
 use emberd_store::people::Profile;
 use ring::digest::{SHA256, digest};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -50,7 +51,7 @@ pub struct Identity {
 
 /// Who is known, and what of it was looked up already.
 pub(crate) struct Sessions {
-    identity: Identity,
+    identity: watch::Sender<Arc<Identity>>,
     profiles: Arc<Loading<Known, Unread>>,
     revoked: Mutex<Arc<HashSet<[u8; 32]>>>,
 }
@@ -151,7 +152,16 @@ impl Sessions {
             only_sealed: true,
         };
         let profiles = Loading::new(caching.caches.add(PROFILES, limits));
-        Self { identity, profiles, revoked: Mutex::default() }
+        Self { identity: watch::Sender::new(Arc::new(identity)), profiles, revoked: Mutex::default() }
+    }
+
+    /// From now on tokens are checked by this; what was read of profiles still counts.
+    pub(crate) fn set(&self, identity: Identity) {
+        self.identity.send_replace(Arc::new(identity));
+    }
+
+    fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.borrow())
     }
 
     /// How many profiles were found in a cache, and how many not.
@@ -172,7 +182,7 @@ impl Sessions {
         shown: &Shown<'_>,
         now: UnixNanos,
     ) -> Result<(Arc<User>, Source), Stranger> {
-        let claims = self.identity.verifier.verify(shown.0, now).await.map_err(Stranger::Refused)?;
+        let claims = self.identity().verifier.verify(shown.0, now).await.map_err(Stranger::Refused)?;
         if self.revoked().contains(&shown.digest()) {
             return Err(Stranger::Revoked);
         }
@@ -184,7 +194,7 @@ impl Sessions {
     pub(crate) fn as_user(&self, subject: String, profile: &Profile, claims: Option<&Claims>) -> User {
         let said = |claim: fn(&Claims) -> &Option<String>| claims.and_then(|claims| claim(claims).clone());
         let role = said(|claims| &claims.role).or_else(|| profile.role.clone()).unwrap_or_else(|| "member".into());
-        let granted = Permissions::of_role(self.identity.admin_roles.contains(&role));
+        let granted = Permissions::of_role(self.identity().admin_roles.contains(&role));
         let asked = claims.and_then(|claims| claims.permissions.as_deref()).map(Permissions::named);
         User {
             id: profile.id,
@@ -232,12 +242,12 @@ impl Sessions {
 
     /// A bridge token for this user; none where there is no shared secret.
     pub(crate) fn bridge_token(&self, user: &User, now: UnixNanos) -> Option<bridge::Token> {
-        self.identity.bridge.as_ref().map(|bridge| bridge.token(user, now))
+        self.identity().bridge.as_ref().map(|bridge| bridge.token(user, now))
     }
 
     /// When a token that counts now ends by itself.
     pub(crate) fn ends(&self, shown: &Shown<'_>, now: UnixNanos) -> Option<UnixNanos> {
-        let claims = self.identity.verifier.check(shown.0, now).ok()?;
+        let claims = self.identity().verifier.check(shown.0, now).ok()?;
         Some(UnixNanos(u64::try_from(claims.expires_at).ok()?.saturating_mul(1_000_000_000)))
     }
 
@@ -272,8 +282,19 @@ impl Sessions {
             }
         };
         let fetch = async {
-            if let Some(jwks) = &self.identity.verifier.jwks {
-                jwks.run(&now, stop.clone()).await;
+            let mut changes = self.identity.subscribe();
+            while !stop.is_cancelled() {
+                let identity = Arc::clone(&changes.borrow_and_update());
+                let keys = async {
+                    match &identity.verifier.jwks {
+                        Some(jwks) => jwks.run(&now, stop.clone()).await,
+                        None => stop.cancelled().await,
+                    }
+                };
+                tokio::select! {
+                    () = keys => (),
+                    _ = changes.changed() => (),
+                }
             }
         };
         tokio::join!(learn, fetch);

@@ -73,6 +73,10 @@ impl Caches {
         cache
     }
 
+    pub(crate) fn far(&self) -> Option<&Far> {
+        self.shared.far.as_ref()
+    }
+
     fn members(&self) -> MutexGuard<'_, Vec<Weak<dyn Member>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,8 +11,9 @@
 //! Kept by: `near::tests`, `wire::tests`, `loading::tests`, and `tests/it` against the real Redis: killed, stalled, returned.
 //!
 //! - [`near`] is the memory, [`far`] the Redis, [`session`] its connection in the background, [`cache`] the one before the other;
-//! - [`loading`] makes equal look-ups one; [`pattern`] says what is forgotten; [`stats`] how it goes.
+//! - [`by_hand`] is what commands do with the Redis; [`loading`] makes equal look-ups one; [`pattern`] says what is forgotten; [`stats`] how it goes.
 
+mod by_hand;
 mod cache;
 mod caches;
 mod far;
@@ -24,6 +25,7 @@ mod stats;
 mod unsaid;
 pub mod wire;
 
+pub use by_hand::Failed;
 pub use cache::{Cache, Found, Limits, Ticket, Value};
 pub use caches::Caches;
 pub use far::{BadUrl, Config, DEADLINE};

@@ -3,6 +3,7 @@
 //! - [`wiring`]: the one file in which a span's whole way can be read.
 //! - [`config`]: the only place that reads files and environment.
 //! - [`commands`]: what can be asked on the command line. [`demo`]: emberd with a real Phoenix and a playground.
+//! - [`reload`]: what SIGHUP changes; [`switches`]: what can be switched off. [`doctor`]: whether what emberd needs is there.
 //! - [`settings`]: the configuration as the rooms take it. [`rooms`]: the running tasks. [`run_file`]: where they listen.
 //! - [`view`]: what the API may show of the other rooms; [`told`]: the ledger in its words; [`judging`]: plugins and evaluations.
 //! - [`systemd`]: what systemd is told, and the sockets that it hands over. [`world`]: the real clock and disk.
@@ -10,13 +11,16 @@
 mod commands;
 mod config;
 mod demo;
+mod doctor;
 mod judging;
 mod logging;
 mod reconcile;
+mod reload;
 mod replay;
 mod rooms;
 mod run_file;
 mod settings;
+mod switches;
 mod systemd;
 mod told;
 mod view;

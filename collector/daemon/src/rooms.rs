@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::reconcile;
+use crate::switches::Switch;
 use crate::systemd::{Systemd, Watched};
 use crate::wiring::{Consumer, Evaluation, Run};
 
@@ -41,15 +42,27 @@ impl Rooms {
         });
     }
 
-    /// Starts a consumer.
-    pub(crate) fn consumer(&mut self, consumer: Consumer, stop: CancellationToken) -> Id {
+    /// Starts a consumer, the recorder by its switch; `stopping`: emberd stops, and who was switched off ends.
+    pub(crate) fn consumer(
+        &mut self,
+        consumer: Consumer,
+        recording: &Switch,
+        stop: CancellationToken,
+        stopping: &CancellationToken,
+    ) -> Id {
         match consumer.run {
             Run::Forwarder(forwarder) => self.spawn("forwarder", async move {
                 forwarder.run(stop).await;
                 Ok(())
             }),
-            Run::Recorder(recorder) => self.spawn("recorder", async move { Ok(recorder.run(stop).await?) }),
             Run::Archiver(archiver) => self.spawn("archiver", async move { Ok(archiver.run(stop).await?) }),
+            Run::Recorder(recorder) => {
+                let (recording, stopping) = (recording.clone(), stopping.clone());
+                self.spawn(
+                    "recorder",
+                    async move { Ok(recording.by(&stop, &stopping, |stop| recorder.run(stop)).await?) },
+                )
+            }
         }
     }
 
@@ -62,8 +75,8 @@ impl Rooms {
     }
 
     /// Starts what judges: the plugins, so that the API can tell what there is, and, where it is this process's role, the engine, the
-    /// rules on live traffic and who tells Phoenix.
-    pub(crate) fn evaluation(&mut self, evaluation: Evaluation, stop: &CancellationToken) -> Vec<Id> {
+    /// rules on live traffic and who tells Phoenix, all three by their switch.
+    pub(crate) fn evaluation(&mut self, evaluation: Evaluation, by: &Switch, stop: &CancellationToken) -> Vec<Id> {
         let Evaluation { hosts, engine, live, outbox } = evaluation;
         let stop_hosts = CancellationToken::new();
         let mut all = vec![self.spawn("plugins", {
@@ -75,27 +88,27 @@ impl Rooms {
             }
         })];
         if let Some(outbox) = outbox {
-            let stop = stop.clone();
+            let (stop, by) = (stop.clone(), by.clone());
             all.push(self.spawn("outbox", async move {
-                outbox.run(stop).await;
+                by.by(&stop, &stop, |stop| outbox.run(stop)).await;
                 Ok(())
             }));
         }
         let runs = live.is_some();
         if let Some(live) = live {
-            let stop = stop.clone();
+            let (stop, by) = (stop.clone(), by.clone());
             all.push(self.spawn("rules", async move {
-                live.run(stop.clone()).await?;
+                by.by(&stop, &stop, |stop| live.run(stop)).await?;
                 // The log may be sealed, and all of it judged, before it is time to end.
                 stop.cancelled().await;
                 Ok(())
             }));
         }
         // Calls of models and plugins end before the plugins do.
-        let stop = stop.clone();
+        let (stop, by) = (stop.clone(), by.clone());
         all.push(self.spawn("evaluation", async move {
             if runs {
-                engine.run(stop.clone()).await;
+                by.by(&stop, &stop, |stop| engine.run(stop)).await;
             }
             stop.cancelled().await;
             stop_hosts.cancel();

@@ -66,19 +66,25 @@ impl config::Store {
 
 impl config::Intake {
     pub(crate) fn room(&self, kept: emberd_intake::Kept) -> anyhow::Result<emberd_intake::Config> {
+        let (keys, cors_origins) = self.senders()?;
+        Ok(emberd_intake::Config {
+            max_request_bytes: usize::try_from(self.max_request.0)?,
+            in_flight_bytes: usize::try_from(self.in_flight.0)?,
+            cors_origins,
+            keys,
+            kept: Some(kept),
+            ..emberd_intake::Config::new(self.grpc, self.http)
+        })
+    }
+
+    /// Who may send.
+    pub(crate) fn senders(&self) -> anyhow::Result<(Option<emberd_intake::Keys>, emberd_intake::Origins)> {
         let origins: Vec<&str> = self.cors_origins.iter().map(|origin| origin.0.as_str()).collect();
         let keys = self.keys.as_ref().map(|keys| {
             emberd_intake::Keys::parse(keys.text.reveal())
                 .with_context(|| format!("cannot use the ingest keys in {}", keys.path.display()))
         });
-        Ok(emberd_intake::Config {
-            max_request_bytes: usize::try_from(self.max_request.0)?,
-            in_flight_bytes: usize::try_from(self.in_flight.0)?,
-            cors_origins: emberd_intake::Origins::parse(origins)?,
-            keys: keys.transpose()?,
-            kept: Some(kept),
-            ..emberd_intake::Config::new(self.grpc, self.http)
-        })
+        Ok((keys.transpose()?, emberd_intake::Origins::parse(origins)?))
     }
 }
 
@@ -206,19 +212,31 @@ impl config::Api {
         phoenix: &config::Phoenix,
         caches: emberd_api::Caching,
     ) -> anyhow::Result<emberd_api::Config> {
+        let tuning = self.tuning(identity, flags)?;
+        let emberd_api::Tuning { flags, cors, trusted, rate, identity } = tuning;
         let callers = match identity {
-            Some(identity) => emberd_api::Callers::Tokens(Box::new(identity.room()?)),
+            Some(identity) => emberd_api::Callers::Tokens(Box::new(identity)),
             None => emberd_api::Callers::LocalAdministrator,
         };
-        let rate = emberd_api::Rate { per_second: self.rate.into(), burst: self.burst.into() };
-        let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
-        let trusted =
-            self.trusted_proxies.iter().filter_map(|of| emberd_api::Network::new(of.address, of.bits)).collect();
-        let (flags, phoenix) = (flags.room(), phoenix.proxied());
+        let phoenix = phoenix.proxied();
         let reader = Reader::Apart(Apart::this_program(READ_PARQUET));
         let (listen, summary) = (self.listen, self.summary);
         let handed = None;
         Ok(emberd_api::Config { listen, handed, callers, rate, flags, phoenix, cors, trusted, reader, summary, caches })
+    }
+
+    /// What of it can change while it answers.
+    pub(crate) fn tuning(
+        &self,
+        identity: Option<config::Identity>,
+        flags: config::Flags,
+    ) -> anyhow::Result<emberd_api::Tuning> {
+        let rate = emberd_api::Rate { per_second: self.rate.into(), burst: self.burst.into() };
+        let cors = self.cors.iter().map(|origin| origin.0.clone()).collect();
+        let trusted =
+            self.trusted_proxies.iter().filter_map(|of| emberd_api::Network::new(of.address, of.bits)).collect();
+        let identity = identity.map(config::Identity::room).transpose()?;
+        Ok(emberd_api::Tuning { flags: flags.room(), cors, trusted, rate, identity })
     }
 }
 
@@ -316,7 +334,7 @@ impl config::Llm {
 }
 
 /// Where programs are looked for, unless a plugin's own environment says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl config::Plugin {
     pub(crate) fn room(&self) -> (String, hosts::Config) {
@@ -342,7 +360,12 @@ const PHOENIX_PATIENCE: Duration = Duration::from_secs(60);
 impl config::Phoenix {
     /// A way to its REST API.
     pub(crate) fn client(&self) -> anyhow::Result<emberd_phoenix::Client> {
-        let client = emberd_phoenix::Client::new(self.url.as_str(), PHOENIX_PATIENCE)?;
+        self.client_within(PHOENIX_PATIENCE)
+    }
+
+    /// The same for one who waits for no answer longer than this.
+    pub(crate) fn client_within(&self, patience: Duration) -> anyhow::Result<emberd_phoenix::Client> {
+        let client = emberd_phoenix::Client::new(self.url.as_str(), patience)?;
         if let Some(file) = &self.api_key {
             client.set_key(Some(file.read().context("[phoenix] api_key_file")?.reveal()))?;
         }

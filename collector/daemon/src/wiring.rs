@@ -31,10 +31,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config};
 use crate::judging::Judging;
 use crate::reconcile;
+use crate::reload::Controls;
 use crate::rooms::Rooms;
-use crate::run_file::RunFile;
+use crate::run_file::OwnRunFile;
 use crate::settings::PHOENIX;
 use crate::systemd::{Systemd, Watched};
+use crate::switches::Switches;
 use crate::view::Board;
 use crate::world::World;
 
@@ -58,6 +60,9 @@ pub(crate) struct Daemon {
     /// None where nothing is consumed, or nothing is to be reconciled.
     reconcile: Option<Arc<reconcile::Kept>>,
     systemd: Systemd,
+    switches: Switches,
+    /// The tables were taken away: what works on them rests.
+    rolled_back: bool,
 }
 
 /// Where emberd listens, as bound.
@@ -103,7 +108,13 @@ pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles)
     let intake = emberd_intake::Config { handed: std::mem::take(&mut world.handed.doors), ..config.intake.room(kept)? };
     let doors = Doors::bind(intake, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
-    bring_up(&store).await?;
+    if config.rolled_back {
+        tracing::warn!(
+            "emberd was rolled back: spans are kept and forwarded, nothing is recorded, every flag is off; `emberd migrate up` and a restart bring it back"
+        );
+    } else {
+        bring_up(&store).await?;
+    }
     let parts = Parts { config: &config, world: &world, data_dir: &data_dir, log: &log, store: &store };
     let consumers = if roles.consume { parts.consumers()? } else { Vec::new() };
 
@@ -123,9 +134,23 @@ pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles)
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
     let systemd = world.systemd.clone();
     let reconciles = roles.consume && config.recorder.enabled && !config.reconcile.every.is_zero();
+    let (switches, rolled_back) = (Switches::default(), config.rolled_back);
     let log_dir = data_dir.join("log");
     let reconcile = reconciles.then(|| Arc::new(reconcile::Kept { config, world, store: store.clone(), log: log_dir }));
-    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile, systemd })
+    Ok(Daemon {
+        data_dir,
+        doors,
+        log,
+        store,
+        consumers,
+        evaluation,
+        api,
+        addresses,
+        reconcile,
+        systemd,
+        switches,
+        rolled_back,
+    })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -369,10 +394,18 @@ impl Daemon {
         self.addresses
     }
 
+    /// What can be changed of it while it runs.
+    pub(crate) fn controls(&self) -> Controls {
+        Controls { senders: self.doors.senders(), tuner: self.api.tuner(), switches: self.switches.clone() }
+    }
+
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, reconcile, systemd } = self;
-        let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
+        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, .. } = self;
+        let Self { reconcile, systemd, switches, rolled_back, .. } = self;
+        let (judging, recording, watched) = switches.watched();
+        let [leave, stop_doors, stop_consumers, stop_evaluation, stop_api] =
+            std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
         let doors = rooms.spawn("intake", {
@@ -381,15 +414,25 @@ impl Daemon {
         });
         let progress = consumers.iter().map(|consumer| consumer.progress.clone()).collect();
         rooms.watch(systemd.clone(), Watched { log: log.clone(), consumers: progress });
-        let consumers: Vec<_> =
-            consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
-        let judging = rooms.evaluation(evaluation, &stop_evaluation);
+        let consumers: Vec<_> = consumers
+            .into_iter()
+            .map(|consumer| rooms.consumer(consumer, &recording, stop_consumers.clone(), &leave))
+            .collect();
+        let judges = rooms.evaluation(evaluation, &judging, &stop_evaluation);
+        drop((judging, recording));
         let reconciling = reconcile.map(|kept| rooms.reconcile(kept, stop_evaluation.clone()));
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }
         });
-        let run_file = RunFile::write(&data_dir, &addresses)?;
+        let run_file = OwnRunFile::write(&data_dir, addresses, rolled_back)?;
+        let watched = rooms.spawn("switches", {
+            let (log, run_file, leave) = (log.clone(), run_file.clone(), leave.clone());
+            async move {
+                watched.run(log, || run_file.rolled_back(), leave).await;
+                Ok(())
+            }
+        });
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, api = %addresses.api, "emberd is up");
         systemd.ready();
 
@@ -403,6 +446,8 @@ impl Daemon {
         }
 
         systemd.stopping();
+        leave.cancel(); // who was switched off ends now; not with `stop`, or it would pass for one that ended by itself
+        rooms.ended(&[watched]).await;
         stop_evaluation.cancel(); // calls in flight get their grace while the spans drain
         serving.set(false); // whoever asks for health is sent elsewhere
         stop_doors.cancel();
@@ -416,7 +461,7 @@ impl Daemon {
             tracing::warn!(stuck = ?rooms.names(&consumers), "cut off; nothing is lost, for their cursors did not move");
             rooms.cut_off(&consumers).await;
         }
-        rooms.ended(&judging).await;
+        rooms.ended(&judges).await;
         rooms.ended(reconciling.as_slice()).await;
         stop_api.cancel(); // last, so that an operator can watch the drain
         rooms.ended(&[api]).await;

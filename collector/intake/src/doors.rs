@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::export::Intake;
 use crate::in_flight::InFlight;
 use crate::listen::{self, Lines};
+use crate::senders::Senders;
 use crate::{grpc, http};
 
 /// OTLP's doors. Clients can connect once they are bound, and are answered once they run.
@@ -76,6 +77,7 @@ impl Doors {
         let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, config.in_flight_wait));
         let (send, strays) = Strays::new();
         let intake = Arc::new(Intake {
+            senders: Senders::of(&mut config),
             counters: Arc::new(Counters::new(Arc::clone(&in_flight), config.kept.clone())),
             config,
             in_flight,
@@ -98,6 +100,12 @@ impl Doors {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.intake.counters)
+    }
+
+    /// Who may send, for the wiring to change while the doors are open.
+    #[must_use]
+    pub fn senders(&self) -> Senders {
+        self.intake.senders.clone()
     }
 
     /// What gRPC health checks hear, for the wiring to set.

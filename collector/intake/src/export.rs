@@ -23,6 +23,7 @@ use crate::counters::{Counters, Transport};
 use crate::in_flight::{Held, InFlight};
 use crate::keys::Key;
 use crate::refusal::Refusal;
+use crate::senders::Senders;
 
 /// A JSON body of this size is rewritten on a thread that may take its time.
 const JSON_BLOCKING_BYTES: usize = 128 << 10;
@@ -34,6 +35,7 @@ const REASONS_BYTES_MAX: usize = 1024;
 /// What the doors share.
 pub(crate) struct Intake {
     pub(crate) config: Config,
+    pub(crate) senders: Senders,
     pub(crate) counters: Arc<Counters>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) appender: Arc<dyn Appender>,
@@ -52,11 +54,11 @@ pub(crate) struct Head {
 }
 
 /// A request whose body may be read.
-pub(crate) struct Admitted<'a> {
+pub(crate) struct Admitted {
     from: Head,
     /// Its number in the log's entries; 0 if none was asked for.
     key: u16,
-    sender: Option<&'a Key>,
+    sender: Option<Arc<Key>>,
 }
 
 /// The answer to a request that was taken.
@@ -70,22 +72,22 @@ pub(crate) struct Answer {
 
 impl Intake {
     /// Whether a request may be read at all; asked before a byte of its body is.
-    pub(crate) fn admit(&self, from: Head, headers: &HeaderMap) -> Result<Admitted<'_>, Refusal> {
+    pub(crate) fn admit(&self, from: Head, headers: &HeaderMap) -> Result<Admitted, Refusal> {
         let mut admitted = Admitted { from, key: 0, sender: None };
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::Stopping);
         }
-        if let Some(keys) = &self.config.keys {
+        if let Some(keys) = &self.senders.borrow().keys {
             let (number, key) = keys.check(headers)?;
             key.admit()?;
             admitted.key = number;
-            admitted.sender = Some(key);
+            admitted.sender = Some(Arc::clone(key));
         }
         Ok(admitted)
     }
 
     /// Takes an encoded `ExportTraceServiceRequest`; resolves when its spans are durable, or refused.
-    pub(crate) async fn export(&self, admitted: &Admitted<'_>, body: Bytes, held: Held) -> Result<Answer, Refusal> {
+    pub(crate) async fn export(&self, admitted: &Admitted, body: Bytes, held: Held) -> Result<Answer, Refusal> {
         let limits = &self.config.limits;
         let checked = wire::check(&body, limits)?;
         let Head { transport, since, deadline } = admitted.from;
@@ -98,7 +100,7 @@ impl Intake {
             self.counters.refused_spans(transport, late.verdict().reason, checked.spans);
             return Err(late);
         }
-        if let Some(key) = admitted.sender {
+        if let Some(key) = &admitted.sender {
             key.spend(checked.spans);
         }
         let body = match checked.rejected {

@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 
 /// The known keys.
 #[derive(Debug)]
-pub struct Keys(Vec<Key>);
+pub struct Keys(Vec<Arc<Key>>);
 
 /// One of them.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Keys {
         if file.key.len() > usize::from(u16::MAX) {
             return Err(BadKeys::TooMany);
         }
-        let mut keys: Vec<Key> = Vec::with_capacity(file.key.len());
+        let mut keys: Vec<Arc<Key>> = Vec::with_capacity(file.key.len());
         for line in file.key {
             let bad = |what| BadKeys::Key { name: line.name.clone(), what };
             let digest = match (&line.sha256, &line.key) {
@@ -94,7 +94,7 @@ impl Keys {
             if keys.iter().any(|known| known.name == line.name || known.digest == digest) {
                 return Err(bad("the name or the key is there twice"));
             }
-            keys.push(Key { name: line.name, digest, project: line.project, pace: line.rate.map(Pace::of) });
+            keys.push(Arc::new(Key { name: line.name, digest, project: line.project, pace: line.rate.map(Pace::of) }));
         }
         Ok(Self(keys))
     }
@@ -104,8 +104,19 @@ impl Keys {
         self.0.iter().map(|key| (key.name.as_str(), key.project.as_deref()))
     }
 
+    /// These, where `older` counted until now: a key that is the same in both goes on at its pace.
+    #[must_use]
+    pub fn following(mut self, older: &Self) -> Self {
+        for key in &mut self.0 {
+            if let Some(same) = older.0.iter().find(|other| other.is_same(key)) {
+                *key = Arc::clone(same);
+            }
+        }
+        self
+    }
+
     /// The key that a request carries, and its number in the log's entries.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(u16, &Key), Refusal> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(u16, &Arc<Key>), Refusal> {
         let mut shown: Option<[u8; 32]> = None;
         for key in presented(headers) {
             let digest = Sha256::digest(key?).into();
@@ -127,6 +138,11 @@ impl Keys {
 }
 
 impl Key {
+    fn is_same(&self, other: &Self) -> bool {
+        let rate = |key: &Self| key.pace.as_ref().map(|pace| pace.rate);
+        (&self.name, self.digest, &self.project, rate(self)) == (&other.name, other.digest, &other.project, rate(other))
+    }
+
     /// Whether it may send now; asked before the body is read, so that what is over the rate costs nothing.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
         let Some(pace) = &self.pace else { return Ok(()) };

@@ -7,7 +7,7 @@
 //! - [`doors`]: bind, run, stop. [`config`]: what they are told. `listen`, `line`: sockets and connections.
 //! - `grpc`, [`http`]: the two protocols. `body`, `inflate`: bytes in, bounded. `in_flight`: the bound on all of them.
 //! - `export`, `append`: what is done with a request. `refusal`, `status`: what a client hears when it is not taken.
-//! - [`keys`]: who may send. [`counters`]: what was counted since the start; [`turned_away`]: what was not
+//! - [`keys`], [`senders`]: who may send. [`counters`]: what was counted since the start; [`turned_away`]: what was not
 //!   accepted, ever.
 //!
 //! Not here: what a span means (`emberd-model`), how bytes become durable (`emberd-log`), who reads them, TLS.
@@ -29,6 +29,7 @@ mod line;
 mod listen;
 mod refusal;
 mod reply;
+pub mod senders;
 mod status;
 pub mod turned_away;
 
@@ -38,4 +39,5 @@ pub use doors::{Addresses, Doors, Serving, Unclosed};
 pub use http::{BadOrigin, Origins};
 pub use keys::{BadKeys, Keys};
 pub use refusal::Reason;
+pub use senders::Senders;
 pub use turned_away::TurnedAway;

@@ -156,6 +156,13 @@ impl DiskLog {
         self.passed(consumer, cursor);
     }
 
+    /// Waits for a consumer no more: what the others have passed may go. Without any left, nothing goes.
+    pub fn forget(&self, consumer: &str) {
+        if lock(&self.shelf).forget(consumer, self.opened_at.elapsed()) {
+            self.bell.ring();
+        }
+    }
+
     /// Takes no more appends, waits for those inside, and notes on disk that all of it was durable. Readers then come to an
     /// end. Can be called again.
     pub async fn seal(&self) {

@@ -6,8 +6,8 @@
 //!
 //! - [`log`]: the traits that other rooms see. [`config`], [`error`]: what goes in, what can go wrong.
 //! - [`disk_log`]: [`DiskLog`], the log in a directory. [`cursor`]: [`CursorFile`], where a consumer without a database of its
-//!   own keeps its place; [`journal`]: [`Journal`], where it keeps more than that. [`inspect`]: what lies in a directory, for
-//!   the command line.
+//!   own keeps its place; [`journal`]: [`Journal`], where it keeps more than that. [`inspect`], [`copy`]: what lies in a directory,
+//!   for the command line.
 //! - [`disk`]: the calls that touch a disk, and the real one. [`sim`]: one that loses power on demand.
 //!
 //! Not here: what a batch means (`emberd-model`), who may append (`emberd-intake`), what a consumer does with a batch.
@@ -15,6 +15,7 @@
 
 mod buffer;
 pub mod config;
+pub mod copy;
 pub mod cursor;
 pub mod disk;
 pub mod disk_log;

@@ -117,6 +117,11 @@ impl Shelf {
         self.mark_passed(now)
     }
 
+    /// A consumer is one no more: nothing waits for it. Says whether with this some segment has been passed by everyone.
+    pub(crate) fn forget(&mut self, consumer: &str, now: Duration) -> bool {
+        self.consumers.remove(consumer).is_some() && self.mark_passed(now)
+    }
+
     /// Notes which segments everyone has passed: always the oldest ones. A consumer that went back un-passes some.
     fn mark_passed(&mut self, now: Duration) -> bool {
         let Some(slowest) = self.consumers.values().min().copied() else { return false };

@@ -7,14 +7,16 @@
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
 //! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others.
-//! - [`recount`]: rollups held against their rows. [`error`]: what can go wrong.
+//! - [`recount`]: rollups held against their rows. [`examine`], [`copy`]: how a database is, and a copy of a file, from beside. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
 
 pub mod analytics;
 mod apply;
 pub mod config;
+pub mod copy;
 pub mod error;
+pub mod examine;
 mod fault;
 pub mod jobs;
 mod join;

@@ -138,20 +138,31 @@ async fn sqlite_applied(connection: &mut SqliteConnection) -> Result<Vec<i64>, M
         .map_err(|source| sqlite_error(source.into()))
 }
 
+/// SQLite's steps, of which these are applied.
+pub(crate) fn sqlite_status(applied: &[i64]) -> Result<Vec<Step>, MigrateError> {
+    status(SQLITE, applied)
+}
+
+/// PostgreSQL's steps, and which of them are applied.
+pub(crate) async fn postgres_status(connection: &mut PgConnection) -> Result<Vec<Step>, MigrateError> {
+    let there: bool = sqlx::query_scalar("SELECT to_regclass('emberd.migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|source| postgres_error(source.into()))?;
+    if !there {
+        return status(POSTGRES, &[]);
+    }
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM emberd.migrations ORDER BY version")
+        .fetch_all(connection)
+        .await
+        .map_err(|source| postgres_error(source.into()))?;
+    status(POSTGRES, &applied)
+}
+
 impl Postgres {
     pub(crate) async fn steps(&self) -> Result<Vec<Step>, MigrateError> {
-        let there: bool = sqlx::query_scalar("SELECT to_regclass('emberd.migrations') IS NOT NULL")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|source| postgres_error(source.into()))?;
-        if !there {
-            return status(POSTGRES, &[]);
-        }
-        let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM emberd.migrations ORDER BY version")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|source| postgres_error(source.into()))?;
-        status(POSTGRES, &applied)
+        let mut connection = self.pool.acquire().await.map_err(|source| postgres_error(source.into()))?;
+        postgres_status(&mut connection).await
     }
 
     pub(crate) async fn up(&self) -> Result<(), MigrateError> {

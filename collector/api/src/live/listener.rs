@@ -93,7 +93,7 @@ fn may_hear(shared: &Shared, caller: &Caller, kind: Kind) -> bool {
         Kind::Evaluation => (Permission::ReadEvaluations, Part::Evaluations),
         Kind::Trace => (Permission::ReadTraces, Part::Traces),
     };
-    may(caller, Some(permission)) && shared.gate.flags.let_in(part, caller)
+    may(caller, Some(permission)) && shared.gate.flags().let_in(part, caller)
 }
 
 /// Whether there is anything that this caller may hear of.

@@ -40,7 +40,7 @@ const ENDED_MAX: usize = 10_000;
 
 /// Whether there is anything to tell of, for anyone.
 pub(crate) fn is_there(shared: &Shared) -> bool {
-    [Part::Evaluations, Part::Traces].into_iter().any(|part| shared.gate.flags.is_on(part))
+    [Part::Evaluations, Part::Traces].into_iter().any(|part| shared.gate.flags().is_on(part))
 }
 
 /// Gathers and tells events until `stop`.
@@ -234,7 +234,7 @@ impl<'a> Sources<'a> {
     fn gather(&mut self) {
         let now = Instant::now();
         let (here, there) = (self.is_wanted_here(now), now < self.there_until);
-        let flags = &self.shared.gate.flags;
+        let flags = self.shared.gate.flags();
         let is_wanted = |part| (here || there) && flags.is_on(part);
         let (jobs, rows) = (is_wanted(Part::Evaluations), is_wanted(Part::Traces));
         if jobs != self.jobs.is_some() {

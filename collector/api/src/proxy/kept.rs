@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use bytes::Bytes;
 use emberd_cache::{Cache, Limits, Value};
 
-use super::ANSWER_HEADERS;
+use super::{ANSWER_HEADERS, ANSWERS};
 use crate::Caching;
 
 pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -66,7 +66,7 @@ pub(crate) fn answers(time: Duration, caching: &Caching) -> Arc<Cache<Kept>> {
         keeps_old: true,
         ..Limits::default()
     };
-    caching.caches.add("phoenix", limits)
+    caching.caches.add(ANSWERS, limits)
 }
 
 impl Value for Kept {

@@ -68,6 +68,8 @@ const ANSWER_HEADERS: [HeaderName; 6] = [
     header::LAST_MODIFIED,
     header::RETRY_AFTER,
 ];
+/// The cache of answers, by name.
+pub const ANSWERS: &str = "phoenix";
 const CACHE: HeaderName = HeaderName::from_static("x-emberd-cache");
 
 /// Where Phoenix is, and how it is asked.

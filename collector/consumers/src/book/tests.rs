@@ -124,3 +124,75 @@ proptest! {
         prop_assert!(Stored::of(&[noise], "sink").is_err());
     }
 }
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Snapshot and step in the bytes of their first form, as records of a journal: they are read for ever, and what is written is still the
+/// same. (The journal's own bytes are kept by `emberd-log`.)
+#[test]
+fn the_first_form_is_read_and_written_for_ever() {
+    const BOOK: &str = "010e0c02000473686f700190f41d0100000a";
+    const STEP: &str = "020f000000000000000f000000000000000000ca67a7fc7a1804000000000000006974656d0000000000000000020573686172650473686f\
+        700191f41d01030006";
+    let moment: Vec<u8> =
+        [1_764_000_000_000_000_000_u64, 13, 12].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut snapshot = vec![1];
+    for part in [&hex(BOOK)[..], &moment, b"", b"kept"] {
+        snapshot.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        snapshot.extend_from_slice(part);
+    }
+    let disk = SimDisk::new();
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), dir(), "sink").unwrap();
+    journal.replace(&snapshot).unwrap();
+    let first = open(&disk);
+    let account = |hour| Account::new(Hour(hour), "shop");
+    let lines = |file: &BookFile| -> Vec<_> {
+        file.stored().book.lines().map(|(account, fate, spans)| (account.clone(), fate.clone(), spans)).collect()
+    };
+    assert_eq!((first.stored().book.origin(), first.stored().book.cursor()), (7, Offset(12)));
+    assert_eq!(lines(&first), [(account(490_000), Fate::Done, 5)]);
+    assert_eq!(first.decisions(), [b"kept".to_vec()]);
+    assert_eq!(first.stored().encode(b"kept"), snapshot);
+    drop(first);
+
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), dir(), "sink").unwrap();
+    journal.append(&hex(STEP)).unwrap();
+    let second = open(&disk);
+    assert_eq!((second.stored().book.cursor(), second.stored().released.as_deref()), (Offset(15), Some("item")));
+    let shed = Fate::Shed(Reason::new("share"));
+    assert_eq!(lines(&second), [(account(490_000), Fate::Done, 5), (account(490_001), shed.clone(), 3)]);
+    assert!(second.stored().book.is_balanced());
+    let mut tally = Tally::default();
+    tally.add(&account(490_001), shed, 3);
+    let (cursor, at) = (Offset(15), UnixNanos(1_764_000_000_000_000_000));
+    let step = Step { cursor, sent: cursor, at, tally, released: Some("item".into()), decisions: Vec::new() };
+    assert_eq!(step.encode(), hex(STEP));
+}
+
+/// An item in quarantine as the first emberd wrote it, and as today's does: both are read for ever.
+#[test]
+fn the_first_forms_of_an_item_are_read_for_ever() {
+    use crate::quarantine::{Booked, Item};
+
+    const FIRST: &str = r#"{"consumer":"phoenix","offset":5,"spans":1,"traces":["t"],"span_ids":["aa"],"reason":"refused","answer":"no","at_micros":7}"#;
+    const SECOND: &str = r#"{"consumer":"phoenix","offset":5,"spans":1,"traces":["t"],"span_ids":["aa"],"reason":"refused","answer":"no","at_micros":7,"accounts":[{"hour":490000,"project":"shop","spans":1}],"retries":2}"#;
+    let first = Item {
+        consumer: "phoenix".into(),
+        offset: 5,
+        spans: 1,
+        traces: vec!["t".into()],
+        span_ids: vec!["aa".into()],
+        reason: "refused".into(),
+        answer: "no".into(),
+        at_micros: 7,
+        accounts: Vec::new(),
+        retries: 0,
+    };
+    let accounts = vec![Booked { hour: 490_000, project: "shop".into(), spans: 1 }];
+    let second = Item { accounts, retries: 2, ..first.clone() };
+    assert_eq!(serde_json::from_str::<Item>(FIRST).unwrap(), first);
+    assert_eq!(serde_json::from_str::<Item>(SECOND).unwrap(), second);
+    assert_eq!(serde_json::to_string(&second).unwrap(), SECOND);
+}

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::Where;
+use crate::config::ROLLED_BACK;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -48,10 +49,23 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         println!("{:04}  {state}  {}", step.version, step.name);
     }
     match &options.direction {
-        Direction::Up(_) => println!("{changed} applied"),
+        Direction::Up(_) => {
+            println!("{changed} applied");
+            come_back(&config.data_dir)?;
+        }
         Direction::Down { to, .. } => println!("{changed} taken back, down to {to}"),
         Direction::Status(_) => {}
     }
     store.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was rolled back is there again.
+fn come_back(data_dir: &std::path::Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(data_dir.join(ROLLED_BACK)) {
+        Ok(()) => println!("rolled back no more: restart emberd; it records what its log still holds"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }

@@ -7,9 +7,11 @@
 //! `books`: what commands read beside a daemon that may be running.
 
 mod archive;
+mod backup;
 mod books;
 mod check_config;
 mod dataset;
+mod doctor;
 mod eval;
 mod ledger;
 mod log;
@@ -18,6 +20,8 @@ mod quarantine;
 mod reconcile;
 mod remote;
 mod replay;
+mod restore;
+mod rollback;
 mod serve;
 mod status;
 mod user;
@@ -53,6 +57,8 @@ enum Command {
     Status(status::Options),
     /// Check the configuration and the environment without starting anything
     CheckConfig(Where),
+    /// Look at what emberd needs: ports, disk, clock, database, Phoenix, .., and say what to do where something is missing
+    Doctor(doctor::Options),
     /// Tell what became of every span, by consumer, hour and project; --check proves it from log, books and database
     Ledger(ledger::Options),
     /// Find a span or a trace: where in the log, sent and verified when, which row, in quarantine or not
@@ -77,6 +83,12 @@ enum Command {
     Openapi,
     /// Bring the database's tables up, down, or tell how they stand
     Migrate(migrate::Options),
+    /// Copy the data directory while emberd runs, so that nothing acknowledged before is missing and nothing is counted twice
+    Backup(backup::Options),
+    /// Make a data directory from a backup, after checking every byte of it
+    Restore(restore::Options),
+    /// Go back to before emberd: flags off, tables taken back, caches cleared, a webhook told; spans are kept and forwarded as ever
+    Rollback(rollback::Options),
     /// Read one Parquet file from standard input, in a process that may die of it
     #[command(name = READ_PARQUET, hide = true)]
     ReadParquet,
@@ -140,6 +152,7 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Demo(options) => demo::run(options).await,
         Command::Status(options) => status::run(&options).await,
         Command::CheckConfig(place) => check_config::run(&place),
+        Command::Doctor(options) => doctor::run(&options).await,
         Command::Ledger(options) => ledger::run(&options).await,
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),
@@ -152,6 +165,9 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Openapi => Ok(openapi()),
         Command::User(options) => user::run(&options).await,
         Command::Migrate(options) => migrate::run(&options).await,
+        Command::Backup(options) => backup::run(&options).await,
+        Command::Restore(options) => restore::run(&options),
+        Command::Rollback(options) => rollback::run(&options).await,
         Command::ReadParquet => Ok(read_parquet()),
     };
     done.unwrap_or_else(|error| {

@@ -59,6 +59,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     };
     let systemd = world.systemd.clone();
+    let remembered = config.remembered(&options.place);
     let daemon = {
         let has = |role| options.role.contains(&role);
         let roles = Roles { consume: has(Role::Consume), evaluate: has(Role::Evaluate) };
@@ -71,6 +72,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error),
         }
     };
+    let mut reload = remembered(daemon.controls());
     let stop = CancellationToken::new();
     let mut running = std::pin::pin!(daemon.run(stop.clone()));
     loop {
@@ -80,7 +82,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => "SIGINT",
             _ = hangup.recv() => {
                 systemd.reloading();
-                tracing::warn!("SIGHUP: nothing is reloaded yet; restart to apply a changed configuration");
+                reload.run();
                 systemd.ready();
                 continue;
             }

@@ -65,7 +65,14 @@ pub(super) fn plugins(reader: &mut Reader) -> Vec<Plugin> {
         let command: Vec<String> = section.value("command", Vec::new());
         let address = section.value::<Option<Address>>("address", None);
         let wasm = section.path("wasm");
-        let env = section.value("env", Variables::default());
+        let mut env = section.value("env", Variables::default());
+        if !env.0.is_empty() && section.is_shown("env") {
+            section.warn("env", "others can read this file: put keys into env_files instead");
+        }
+        for (name, value) in section.secret_files("env_files") {
+            section.check("env_files", is_variable(&name), format!("{name:?} is not a variable's name"));
+            env.0.push((name, value));
+        }
         section.check(
             "command",
             command.first().is_none_or(|program| !program.is_empty()),
@@ -103,6 +110,10 @@ impl FromValue for Address {
     }
 }
 
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
 /// What a process finds in its environment; may hold keys.
 #[derive(Default, PartialEq, Eq)]
 struct Variables(Vec<(String, Secret)>);
@@ -114,7 +125,7 @@ impl FromValue for Variables {
         };
         let mut all = Vec::new();
         for (name, value) in table {
-            if name.is_empty() || name.contains(['=', '\0']) {
+            if !is_variable(&name) {
                 return Err(format!("{name:?} is not a variable's name"));
             }
             let value = Secret::new(text(&value.value, "text")?).map_err(|message| format!("{name}: {message}"))?;

@@ -9,12 +9,14 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`] and [`flags`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`], [`flags`] and [`rollback`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`changes`] says what one configuration has that another had not, and which keys a running emberd takes up.
 //! - [`supervisor`]: what systemd says in the environment, and the sockets that it hands over.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
 mod archive;
 mod cache;
+mod changes;
 mod checks;
 mod document;
 mod environment;
@@ -23,6 +25,7 @@ mod faults;
 mod flags;
 mod identity;
 mod reader;
+mod rollback;
 mod secret;
 mod sections;
 mod supervisor;
@@ -37,11 +40,13 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use archive::{Archive, Bucket, Reconcile};
 pub(crate) use cache::Cache;
+pub(crate) use changes::Settings;
 pub(crate) use evaluation::{Llm, Plugin, PluginSource};
 use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use flags::{Flag, Flags};
 pub(crate) use identity::Identity;
+pub(crate) use rollback::{ROLLED_BACK, Rollback};
 pub(crate) use secret::{Secret, SecretFile};
 pub(crate) use sections::{
     Api, Choice, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store,
@@ -127,7 +132,12 @@ pub(crate) struct Config {
     pub archive: Archive,
     /// When what was written is held against what it was made of.
     pub reconcile: Reconcile,
+    /// What a rollback does beside.
+    pub rollback: Rollback,
+    /// The tables were taken away: every flag is off, and nothing is recorded.
+    pub rolled_back: bool,
     warnings: Vec<Fault>,
+    settings: changes::Settings,
 }
 
 impl Config {
@@ -148,6 +158,11 @@ impl Config {
     /// What works and yet deserves a word in the log at the start.
     pub(crate) fn warnings(&self) -> &[Fault] {
         &self.warnings
+    }
+
+    /// What every key was told, for a newer one to be held against.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     /// Forwards to this Phoenix instead of the configured one, for a caller that has started it.
@@ -196,13 +211,21 @@ fn read(
         cache: cache::cache(&mut reader),
         archive: archive::archive(&mut reader),
         reconcile: archive::reconcile(&mut reader),
+        rollback: rollback::rollback(&mut reader),
+        rolled_back: rollback::is_rolled_back(&data_dir),
         warnings: Vec::new(),
+        settings: changes::Settings::default(),
         data_dir,
     };
     checks::check(&config, &mut reader);
+    if config.rolled_back {
+        config.flags = Flags::off();
+        config.recorder.enabled = false;
+    }
     reader.finish();
 
     config.warnings = std::mem::take(&mut reader.warnings);
+    config.settings = std::mem::take(&mut reader.settings);
     let faults = std::mem::take(&mut reader.faults);
     let result = if faults.is_empty() { Ok(config) } else { Err(Errors(tidy(faults, &syntax))) };
     (result, reader)

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::changes::Settings;
 use super::document::{Found, Table, Value};
 use super::environment::Environment;
 use super::faults::{Fault, Place, near};
@@ -36,6 +37,11 @@ pub(super) struct Reader {
     shown: bool,
     /// Every `[section] key` that was asked for, and where its value stood.
     places: BTreeMap<(String, &'static str), Place>,
+    /// What every key was told, for the next configuration to be held against.
+    pub(super) settings: Settings,
+    /// The app's name of a key, for the reference.
+    #[cfg(test)]
+    pub(super) apps: BTreeMap<(String, &'static str), String>,
     /// What is wrong so far.
     pub(super) faults: Vec<Fault>,
     /// What deserves a word, and yet works.
@@ -50,7 +56,18 @@ pub(super) fn named(section: &str, key: &str) -> String {
 impl Reader {
     pub(super) fn new(file: File, environment: Environment, faults: Vec<Fault>) -> Self {
         let File { table: top, base, shown } = file;
-        Self { top, base, environment, shown, places: BTreeMap::new(), faults, warnings: Vec::new() }
+        Self {
+            top,
+            base,
+            environment,
+            shown,
+            places: BTreeMap::new(),
+            settings: Settings::default(),
+            #[cfg(test)]
+            apps: BTreeMap::new(),
+            faults,
+            warnings: Vec::new(),
+        }
     }
 
     /// The section of this name; an absent one has no keys, and all its defaults.
@@ -95,6 +112,7 @@ impl Reader {
     /// One of them. Its keys cannot be set one by one in the environment.
     pub(super) fn one(&mut self, label: String, found: Found) -> Section<'_> {
         let Found { value, place: header } = found;
+        self.settings.note(&label, "", &value);
         let table = match value {
             Value::Table(table) => table,
             other => {
@@ -140,6 +158,13 @@ impl Reader {
         self.places.get(&(section.to_owned(), key)).cloned().unwrap_or(Place::Default)
     }
 
+    #[cfg(test)]
+    fn note_app(&mut self, section: &str, key: &'static str, app: &str) {
+        if !app.is_empty() {
+            self.apps.insert((section.to_owned(), key), app.to_owned());
+        }
+    }
+
     /// Every key that was asked for.
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = &(String, &'static str)> {
@@ -161,6 +186,48 @@ impl Reader {
             self.faults.push(Fault { place: found.place, key: String::new(), message });
         }
         self.environment.finish(&mut self.faults);
+    }
+}
+
+/// Paths by name, as `{ NAME = "FILE" }`.
+#[derive(Default, PartialEq, Eq)]
+struct Paths(Vec<(String, PathBuf)>);
+
+impl FromValue for Paths {
+    fn from_value(found: &Found) -> Result<Self, String> {
+        let Value::Table(table) = units::untyped(found)? else {
+            return Err(format!("expected a table such as {{ NAME = \"FILE\" }}, found {}", found.value.kind()));
+        };
+        let one = |(name, found): (String, Found)| match PathBuf::from_value(&found) {
+            Ok(path) => Ok((name, path)),
+            Err(message) => Err(format!("{name}: {message}")),
+        };
+        table.into_iter().map(one).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// What a path begins with that names one of the unit's credentials.
+const CREDENTIAL: &str = "credential:";
+/// Where systemd says that they are.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+impl Reader {
+    /// Where a path that was written there leads.
+    fn located(&self, path: PathBuf, place: &Place) -> Result<PathBuf, String> {
+        if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL)) {
+            if name.is_empty() || name.contains('/') {
+                return Err(format!("{CREDENTIAL} is followed by a credential's name"));
+            }
+            let dir = self.environment.app(CREDENTIALS).map(|found| found.value);
+            let Some(Value::Untyped(dir)) = dir else {
+                return Err(format!("{CREDENTIALS} is not set: is this a unit with LoadCredential={name}:FILE?"));
+            };
+            return Ok(PathBuf::from(dir).join(name));
+        }
+        Ok(match place {
+            Place::File(..) => self.base.join(path),
+            _ => path,
+        })
     }
 }
 
@@ -211,45 +278,77 @@ impl Section<'_> {
     fn find(&mut self, key: &'static str, app: &str) -> Vec<Found> {
         self.asked.push(key);
         let file = self.table.remove(key);
+        #[cfg(test)]
+        self.reader.note_app(&self.label, key, app);
         let app = self.reader.environment.app(app);
         let own = self.env.and_then(|env| self.reader.environment.own(env, Some(key), &mut self.reader.faults));
         let found: Vec<_> = [file, app, own].into_iter().flatten().collect();
         let place = found.last().map_or(Place::Default, |found| found.place.clone());
+        // What stands in a section of many is noted with the section.
+        if let (Some(found), Some(_)) = (found.last(), self.env) {
+            self.reader.settings.note(&self.label, key, &found.value);
+        }
         self.reader.places.insert((self.label.clone(), key), place);
         found
     }
 
-    /// A path; a relative one in the file is relative to the file's directory, and `credential:NAME` is what systemd's
-    /// `LoadCredential=NAME:..` has put in place.
+    /// A path; a relative one in the file is relative to the file's directory, one that begins with `credential:` to where systemd put
+    /// the unit's credentials.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let path: PathBuf = self.value(key, None)?;
-        if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL)) {
-            let found = self.reader.credential(name);
-            return found.map_err(|message| self.fault(key, message)).ok();
+        let place = self.place(key);
+        self.reader.located(path, &place).map_err(|message| self.fault(key, message)).ok()
+    }
+
+    /// Texts by name, each in the file that stands there: `{ NAME = "FILE" }`.
+    pub(super) fn secret_files(&mut self, key: &'static str) -> Vec<(String, Secret)> {
+        let files = self.value(key, Paths::default());
+        let place = self.place(key);
+        let mut all = Vec::new();
+        for (name, path) in files.0 {
+            let read = self.reader.located(path, &place).and_then(SecretFile::at).and_then(|file| file.secret());
+            match read {
+                Ok(secret) => {
+                    self.holds(key, secret.reveal());
+                    all.push((name, secret));
+                }
+                Err(message) => self.fault(key, format!("{name}: {message}")),
+            }
         }
-        Some(match self.place(key) {
-            Place::File(..) => self.reader.base.join(path),
-            _ => path,
-        })
+        all
+    }
+
+    /// Notes what the file of a key holds, so that a change of it is seen.
+    pub(super) fn holds(&mut self, key: &'static str, content: &str) {
+        let key = if self.env.is_some() { key } else { "" };
+        self.reader.settings.holds(&self.label, key, content);
     }
 
     /// The file with a secret that the key names.
     pub(super) fn secret_file(&mut self, key: &'static str) -> Option<SecretFile> {
         let path = self.path(key)?;
-        SecretFile::at(path).map_err(|message| self.fault(key, message)).ok()
+        let file = SecretFile::at(path).map_err(|message| self.fault(key, message)).ok()?;
+        if let Ok(secret) = file.secret() {
+            self.holds(key, secret.reveal());
+        }
+        Some(file)
     }
 
     /// The secret in such a file, or in the app's variable.
     pub(super) fn secret(&mut self, key: &'static str, app: &str) -> Option<Secret> {
         let path = self.path(key);
+        #[cfg(test)]
+        self.reader.note_app(&self.label, key, app);
         let own = matches!(self.place(key), Place::Variable(_));
-        match self.reader.environment.app(app) {
+        let secret = match self.reader.environment.app(app) {
             Some(Found { value: Value::Untyped(text), place }) if !own => {
                 self.reader.places.insert((self.label.clone(), key), place);
                 Secret::new(&text).map_err(|message| self.fault(key, message)).ok()
             }
             _ => SecretFile::at(path?).and_then(|file| file.secret()).map_err(|message| self.fault(key, message)).ok(),
-        }
+        }?;
+        self.holds(key, secret.reveal());
+        Some(secret)
     }
 
     /// Where a key of this section got its value; for one that is absent, where the section begins.
@@ -258,6 +357,11 @@ impl Section<'_> {
             Place::Default => self.header.clone(),
             place => place,
         }
+    }
+
+    /// The same; for one that is absent, nowhere.
+    pub(super) fn place_of(&self, key: &'static str) -> Place {
+        self.reader.place(&self.label, key)
     }
 
     /// Notes that a key is wrong.

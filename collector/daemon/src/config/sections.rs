@@ -12,6 +12,7 @@ use emberd_model::facts::Reading;
 use reqwest::Url;
 
 use super::document::{Found, Value};
+use super::faults::Place;
 use super::reader::{Reader, Section};
 use super::secret::{Secret, SecretFile};
 use super::units::{ByteSize, Endpoint, FromValue, Percent, one_of, text};
@@ -242,7 +243,9 @@ fn keys_file(section: &mut Section<'_>, path: PathBuf) -> Option<KeysFile> {
         emberd_intake::Keys::parse(&text).map(drop).map_err(wrong)?;
         Secret::several(text)
     });
-    keys.map_err(|message| section.fault("keys_file", message)).ok().map(|text| KeysFile { path, text })
+    let text = keys.map_err(|message| section.fault("keys_file", message)).ok()?;
+    section.holds("keys_file", text.reveal());
+    Some(KeysFile { path, text })
 }
 
 pub(super) fn log(reader: &mut Reader) -> Log {
@@ -273,6 +276,7 @@ pub(super) fn store(reader: &mut Reader, data_dir: &Path) -> Store {
         DatabaseUrl::File(path) => Database::Sqlite(path),
         DatabaseUrl::Postgres { url, .. } => Database::Postgres(url),
     };
+    let database = database_file(&mut section, database);
     let max_connections = section.value_or("max_connections", "PHOENIX_MAX_DB_CONNECTIONS", 100);
     // Two: one must be left to read while the recorder writes.
     section.check("max_connections", (2..=10_000).contains(&max_connections), "must be from 2 to 10000");
@@ -280,20 +284,17 @@ pub(super) fn store(reader: &mut Reader, data_dir: &Path) -> Store {
     Store { database, max_connections }
 }
 
-fn database_url(section: &mut Section<'_>) -> DatabaseUrl {
-    let said = section.value_or("url", "DATABASE_URL", DatabaseUrl::Embedded);
-    if matches!(said, DatabaseUrl::Postgres { password: true, .. }) && section.is_shown("url") {
-        section
-            .warn("url", "holds a password, and others can read this file: set url_file or EMBERD_STORE_URL instead");
-    }
+/// The database that `url_file` names, where it names one.
+fn database_file(section: &mut Section<'_>, said: Database) -> Database {
     let Some(file) = section.secret_file("url_file") else { return said };
-    section.check("url_file", said == DatabaseUrl::Embedded, "url is set too: set one of them");
-    // What is wrong with it is not shown: all of it may be the password.
-    let read = file
-        .secret()
-        .map(|url| DatabaseUrl::new(url.reveal()).map_err(|_| format!("does not hold {}", DatabaseUrl::FORM)));
-    match read.flatten() {
-        Ok(url) => url,
+    section.check("url_file", matches!(section.place_of("url"), Place::Default), "url is set too: set one of them");
+    let url = file.secret().and_then(|url| DatabaseUrl::new(url.reveal()));
+    match url {
+        Ok(DatabaseUrl::Postgres { url, .. }) => Database::Postgres(url),
+        Ok(_) => {
+            section.fault("url_file", "expected \"postgres://..\" in it: a file of SQLite is named by url");
+            said
+        }
         Err(message) => {
             section.fault("url_file", message);
             said
@@ -367,13 +368,20 @@ fn forward_one(section: &mut Section<'_>) -> Option<Forward> {
     section.check("url", url.is_some() || section.has_fault("url"), "is missing");
     let headers = section.value("headers", Headers::default());
     if !headers.0.is_empty() && section.is_shown("headers") {
-        section.warn("headers", "others can read this file: put a key into api_key_file instead");
+        section.warn("headers", "others can read this file: put keys into api_key_file or header_files instead");
+    }
+    let mut headers = headers.0;
+    for (name, value) in section.secret_files("header_files") {
+        match header(&name, value) {
+            Ok(header) => headers.push(header),
+            Err(message) => section.fault("header_files", message),
+        }
     }
     let api_key = section.secret_file("api_key_file");
     let compression = section.value("compression", Compression::Gzip);
     let in_flight = section.value("in_flight", 4);
     section.check("in_flight", (1..=64).contains(&in_flight), "must be from 1 to 64");
-    Some(Forward { name: name?.0, url: url?, headers: headers.0, api_key, compression, in_flight })
+    Some(Forward { name: name?.0, url: url?, headers, api_key, compression, in_flight })
 }
 
 pub(super) fn recorder(reader: &mut Reader) -> Recorder {
@@ -405,8 +413,13 @@ fn prices(section: &mut Section<'_>, path: &Path) -> Option<serde_json::Value> {
         .map_err(|error| error.to_string())
         .and_then(|file| super::secret::read_bounded(file, PRICES_BYTES_MAX))
         .and_then(|text| toml::from_str(&text).map_err(|error| error.message().to_owned()))
-        .and_then(|table| Prices::from_json(&table).map(|_| table).map_err(|error| error.to_string()));
-    table.map_err(|message| section.fault("prices_file", format!("{}: {message}", path.display()))).ok()
+        .and_then(|table: serde_json::Value| {
+            Prices::from_json(&table).map(|_| table).map_err(|error| error.to_string())
+        });
+    let message = |message| format!("{}: {message}", path.display());
+    let table = table.map_err(|error| section.fault("prices_file", message(error))).ok()?;
+    section.holds("prices_file", &table.to_string());
+    Some(table)
 }
 
 pub(super) fn api(reader: &mut Reader) -> Api {
@@ -480,15 +493,18 @@ impl FromValue for Headers {
         };
         let mut headers = Vec::new();
         for (name, value) in table {
-            reqwest::header::HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| format!("{name:?} is not a header's name"))?;
             let value = Secret::new(text(&value.value, "text")?).map_err(|message| format!("{name}: {message}"))?;
-            reqwest::header::HeaderValue::from_str(value.reveal())
-                .map_err(|_| format!("{name}: not a header's value"))?;
-            headers.push((name.to_ascii_lowercase(), value));
+            headers.push(header(&name, value)?);
         }
         Ok(Self(headers))
     }
+}
+
+/// A header, if it can be one; the value is not shown.
+fn header(name: &str, value: Secret) -> Result<(String, Secret), String> {
+    reqwest::header::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header's name"))?;
+    reqwest::header::HeaderValue::from_str(value.reveal()).map_err(|_| format!("{name}: not a header's value"))?;
+    Ok((name.to_ascii_lowercase(), value))
 }
 
 impl FromValue for Origin {
@@ -523,16 +539,16 @@ enum DatabaseUrl {
 
 impl FromValue for DatabaseUrl {
     fn from_value(found: &Found) -> Result<Self, String> {
-        Self::new(text(&found.value, Self::FORM)?.trim())
+        Self::new(text(&found.value, DATABASE_FORM)?.trim())
     }
 }
 
-impl DatabaseUrl {
-    const FORM: &str = "\"sqlite\", \"sqlite:FILE\" or \"postgres://..\"";
+const DATABASE_FORM: &str = "\"sqlite\", \"sqlite:FILE\" or \"postgres://..\"";
 
-    /// The error does not show what may hold a password.
+impl DatabaseUrl {
+    /// The error does not show the address: it may hold a password.
     fn new(text: &str) -> Result<Self, String> {
-        const FORM: &str = DatabaseUrl::FORM;
+        const FORM: &str = DATABASE_FORM;
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         match scheme {
             "sqlite" if rest.is_empty() => Ok(Self::Embedded),

@@ -1,3 +1,5 @@
+mod reference;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -70,8 +72,10 @@ fn every_key_is_documented() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // Its three ways to name a plugin exclude each other.
+    // Its three ways to name a plugin exclude each other, and files of secrets must be there.
+    let uncommented = uncommented.replace("secrets/b", "emberd.key").replace("secrets/openai", "emberd.key");
     let place = Folder::with(uncommented.replace("address = ", "# address = ").replace("wasm = ", "# wasm = "));
+    let place = place.file("emberd.key", 0o600, "s3cr3t");
     let (config, reader) = read(Some(&place.path("emberd.toml")), [], None);
     config.unwrap();
     let mut section = String::new();
@@ -441,6 +445,74 @@ fn secrets_are_read_and_not_shown() {
 fn a_fault_is_one_line() {
     let faults = Folder::with("[llm]\napi_key_file = \"a\\nb\\tc\"\n").faults(&[]);
     assert!(!faults.contains('\n') && faults.contains("a\\nb\\tc"), "{faults}");
+}
+
+/// What differs between two configurations is named by key, with what it was and is; of a secret only that it changed, of a file what it
+/// holds; and which of it a running emberd takes up.
+#[test]
+fn changes_are_named() {
+    const KEYS: &str = "[[key]]\nname = \"a\"\nkey = \"s3cr3t\"\n";
+    let text = "[intake]\nkeys_file = \"keys\"\n[log]\nkeep = \"1h\"\n[store]\nurl = \"postgres://u:one@h/d\"\n";
+    let place = Folder::with(text).file("keys", 0o600, KEYS);
+    let old = place.load(&[]).unwrap();
+    let told = |newer: &Config| -> Vec<(String, bool)> {
+        old.settings()
+            .changes(&newer.settings())
+            .into_iter()
+            .map(|change| (change.to_string(), change.is_reloaded))
+            .collect()
+    };
+    assert_eq!(told(&place.load(&[]).unwrap()), []);
+    let place = place.file("keys", 0o600, &KEYS.replace("s3cr3t", "other"));
+    let rotated = place.load(&[]).unwrap();
+    assert_eq!(told(&rotated), [("[intake] keys_file: what it holds changed".to_owned(), true)]);
+
+    let text = "[intake]\nkeys_file = \"keys\"\n[log]\nkeep = \"2h\"\n[store]\nurl = \"postgres://u:two@h/d\"\n[flags]\ntraces = false\n\
+        [plugins.own]\naddress = \"http://h:1\"\nenv = { KEY = \"hush\" }\n[[forward]]\nname = \"b\"\nurl = \"grpc://h:1\"\n";
+    let place = place.file("emberd.toml", 0o600, text).file("keys", 0o600, KEYS);
+    let expected = [
+        ("[[forward]]: (default) -> (not shown)", false),
+        ("[flags] traces: (default) -> false", true),
+        ("[log] keep: \"1h\" -> \"2h\"", false),
+        ("[plugins.own]: (default) -> (not shown)", false),
+        ("[store] url: what it holds changed", false),
+    ];
+    let newer = place.load(&[]).unwrap();
+    assert_eq!(told(&newer), expected.map(|(text, is_reloaded)| (text.to_owned(), is_reloaded)));
+    assert!(!format!("{newer:?}{:?}", told(&newer)).contains("hush"));
+}
+
+/// Every secret can stand in a file of its own, or be one of the unit's credentials; a password in a URL that would be shown is refused.
+#[test]
+fn no_secret_needs_to_stand_in_the_file() {
+    let text = "[store]\nurl_file = \"db\"\n[[forward]]\nname = \"b\"\nurl = \"grpc://h:1\"\nheader_files = { X-Key = \"one\" }\n\
+        [plugins.own]\ncommand = [\"a\"]\nenv_files = { KEY = \"one\" }\n[phoenix]\napi_key_file = \"credential:one\"\n";
+    let place = Folder::with(text).file("db", 0o600, "postgres://u:hush@h/d\n").file("one", 0o600, "hush\n");
+    let here = place.dir.path().display().to_string();
+    let credentials = ("CREDENTIALS_DIRECTORY", here.as_str());
+    let config = place.load(&[credentials]).unwrap();
+    let Database::Postgres(url) = &config.store.database else { panic!("PostgreSQL was named") };
+    assert_eq!(url.reveal(), "postgres://u:hush@h/d");
+    let header = &config.forward[0].headers[0];
+    assert_eq!((header.0.as_str(), header.1.reveal()), ("x-key", "hush"));
+    assert_eq!((config.plugins[0].env[0].0.as_str(), config.plugins[0].env[0].1.reveal()), ("KEY", "hush"));
+    assert_eq!(config.phoenix.api_key.as_ref().unwrap().read().unwrap().reveal(), "hush");
+    assert!(!format!("{config:?}").contains("hush") && config.warnings().is_empty());
+
+    assert!(place.faults(&[]).contains("[phoenix] api_key_file: CREDENTIALS_DIRECTORY is not set"));
+    let both = place.faults(&[credentials, ("DATABASE_URL", "postgres://h/d")]);
+    assert!(both.contains("[store] url_file: url is set too"), "{both}");
+    let open = place.file("one", 0o644, "hush").faults(&[credentials]);
+    assert_eq!(open.lines().count(), 3, "{open}");
+    assert!(open.contains("[plugins.own] env_files: KEY: ") && !open.contains("hush"), "{open}");
+    for (text, key) in [
+        ("[phoenix]\nurl = \"http://u:hush@h\"", "[phoenix] url"),
+        ("[llm]\nbase_url = \"https://u:hush@h/v1\"", "[llm] base_url"),
+        ("[phoenix]\notlp = \"grpc://u:hush@h:1\"", "[phoenix] otlp"),
+    ] {
+        let faults = Folder::with(text).faults(&[]);
+        assert!(faults.contains(key) && faults.contains("holds a password") && !faults.contains("hush"), "{faults}");
+    }
 }
 
 /// Only this machine reaches a door that asks for nothing.

@@ -183,6 +183,10 @@ fn web_url(text: &str) -> Result<Url, String> {
         ("http" | "https", true) if url.query().is_some() || url.fragment().is_some() => {
             Err("a URL without `?` and `#` is expected".into())
         }
+        // It would show in logs, in pages and in this file.
+        ("http" | "https", true) if url.password().is_some() => {
+            Err("holds a password: a key goes into a file of its own".into())
+        }
         ("http" | "https", true) => Ok(url),
         (scheme, _) => Err(format!("expected a URL that begins with http:// or https://, found {scheme}:")),
     }

@@ -156,6 +156,7 @@ async fn the_applications_client_works() {
     let mut running = JoinSet::new();
     let jwks = serve(shared.path().join("jwks.json"), &mut running).await;
     let (phoenix, [admin, member]) = phoenix_with_keys(&shared.path().join("phoenix")).await;
+    tokio::task::block_in_place(|| super::doctor::tells_keys_apart(&phoenix, &admin));
     let mut left = Vec::new();
     for kind in Kind::ALL {
         let mut library = Library::new(kind).await;

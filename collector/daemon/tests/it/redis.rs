@@ -78,6 +78,11 @@ async fn behind(running: &mut JoinSet<()>) -> (String, Arc<AtomicU64>) {
 }
 
 fn token(nth: u128) -> String {
+    signed(SECRET, nth)
+}
+
+/// A token that this secret signs, of an administrator.
+pub fn signed(secret: &str, nth: u128) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let party = Party { issuer: "sambatv-prompt-library".into(), audience: "phoenix-service".into() };
     let id = Uuid::from_u128(0xada_0000 + nth);
@@ -90,7 +95,7 @@ fn token(nth: u128) -> String {
         department: None,
         permissions: Permissions::of_role(true),
     };
-    Bridge::new(Secret::new(SECRET).unwrap(), party, "p".into(), "c".into()).token(&user, UnixNanos(now)).text
+    Bridge::new(Secret::new(secret).unwrap(), party, "p".into(), "c".into()).token(&user, UnixNanos(now)).text
 }
 
 /// Callers that never stop.

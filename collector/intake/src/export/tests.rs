@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use emberd_log::Appending;
+use emberd_log::sim::SimDisk;
 use emberd_model::{UnixNanos, clock::Still};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -19,11 +20,12 @@ impl Appender for Sealed {
 
 fn intake() -> (Intake, Strays) {
     let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config::new(anywhere, anywhere);
+    let mut config = Config::new(anywhere, anywhere);
     let in_flight = Arc::new(InFlight::new(config.in_flight_bytes, Duration::ZERO));
     let (send, strays) = Strays::new();
     let intake = Intake {
         counters: Arc::new(Counters::new(Arc::clone(&in_flight), None)),
+        senders: Senders::of(&mut config),
         config,
         in_flight,
         appender: Arc::new(Sealed),
@@ -73,4 +75,25 @@ fn reasons_are_cut_short() {
         answer.message.starts_with("1000 of 1005 spans cannot be kept: span 0: trace id is 15 bytes long; span 1: ")
     );
     assert!(answer.message.len() < REASONS_BYTES_MAX + 100, "{} bytes", answer.message.len());
+}
+
+/// The bytes in which what was turned away is counted: they are read for ever, and what is written is still the same.
+#[test]
+fn the_first_form_of_the_counts_is_read_and_written_for_ever() {
+    use crate::turned_away::{Line, TurnedAway, What, read};
+    use emberd_model::ledger::Hour;
+
+    const SLOT: &str = "7031cac5107a070005000000000000000200627564676574000000000000000000000000000000000000000000000000000000\
+        00000000000000000000000000";
+    let slot: Vec<u8> =
+        (0..SLOT.len()).step_by(2).map(|at| u8::from_str_radix(&SLOT[at..at + 2], 16).unwrap()).collect();
+    let (old, new, dir) = (SimDisk::new(), SimDisk::new(), std::path::Path::new("/ledger"));
+    old.put(&dir.join("turned_away"), slot.clone());
+    let transport = crate::Transport::Grpc;
+    let line =
+        Line { hour: Hour(490_000), what: What::Refused, transport: transport.as_str(), reason: "budget".into() };
+    assert_eq!(read(&old, dir).unwrap(), std::collections::BTreeMap::from([(line, 5)]));
+    let counts = TurnedAway::open(Arc::new(new.clone()), dir).unwrap();
+    counts.add(Hour(490_000), What::Refused, transport, "budget", 5);
+    assert_eq!(new.bytes(&dir.join("turned_away")).unwrap(), slot);
 }

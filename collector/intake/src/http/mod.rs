@@ -35,7 +35,7 @@ pub(crate) async fn serve<B>(intake: &Intake, request: Request<B>) -> Response<R
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let origin = intake.config.cors_origins.allowed(request.headers());
+    let origin = intake.senders.borrow().origins.allowed(request.headers());
     if request.method() == Method::OPTIONS && cors::is_preflight(request.headers()) && is_traces(request.uri().path()) {
         return match &origin {
             Some(origin) => cors::preflight(origin, request.headers()),

@@ -1,10 +1,12 @@
 //! The bytes of version 1, as they were first written: they are read for ever, and what is written is still the same.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use emberd_model::{Flags, Offset, UnixNanos};
 
 use super::{Driven, Read, dir, small};
+use crate::cursor::CursorFile;
 use crate::error::SegmentId;
 use crate::format::{Commit, Head, Place, Record, SegmentHead, body_crc};
 use crate::segment::segment_path;
@@ -65,4 +67,17 @@ fn a_journal_of_version_1_is_read_for_ever() {
     disk.put(Path::new("/state/phoenix.journal"), bytes(JOURNAL));
     let found = crate::journal::read(&disk, Path::new("/state"), "phoenix").unwrap().unwrap();
     assert_eq!((found.records, found.torn_bytes), (vec![b"all of it".to_vec(), b"a step".to_vec()], 0));
+}
+
+/// A cursor file from its bytes alone.
+#[test]
+fn a_cursor_of_version_1_is_read_and_written_for_ever() {
+    const LINE: &str = "emberd-cursor 1 phoenix 4711 4b2f123f\n";
+    let disk = SimDisk::new();
+    let path = Path::new("/cursors/phoenix.cursor");
+    disk.put(path, LINE.into());
+    let file = CursorFile::open_on(Arc::new(disk.clone()), Path::new("/cursors"), "phoenix").unwrap();
+    assert_eq!(file.load().unwrap(), Some(Offset(4_711)));
+    file.store(Offset(4_711)).unwrap();
+    assert_eq!(disk.bytes(path).unwrap(), LINE.as_bytes());
 }

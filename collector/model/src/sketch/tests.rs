@@ -142,3 +142,13 @@ fn hdrhistogram_135_counts_at_the_edge_do_no_harm() {
     assert_eq!(honest.quantile(0.5), Some(5));
     assert_eq!(honest.count(), 3);
 }
+
+/// The bytes of version 1, as databases hold them: they are read for ever, and what is written is still the same.
+#[test]
+fn version_1_is_read_and_written_for_ever() {
+    const BYTES: [u8; 6] = [1, 2, 5, 6, 2, 2];
+    let sketch = Sketch::decode(&BYTES).unwrap();
+    assert_eq!(sketch, sketch_of(&[5, 5, 5, 7]));
+    assert_eq!((sketch.count(), sketch.quantile(0.5), sketch.quantile(1.0)), (4, Some(5), Some(7)));
+    assert_eq!(sketch.encode(), BYTES);
+}

@@ -22,7 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{Executor, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::fault::read_fault;
+pub(crate) use self::fault::{fault, read_fault};
 use self::tx::SqliteTx;
 use crate::error::ConnectError;
 use crate::fault::Fault;

@@ -5,6 +5,7 @@
 mod analytics;
 mod any_order;
 mod cost;
+mod examine;
 mod faults;
 mod harness;
 mod jobs;

@@ -211,3 +211,57 @@ fn the_search_path_does_not_matter() {
         assert_eq!(strays, 0);
     });
 }
+
+/// The beginnings of the steps' SHA-384, as databases have them written down: a step that was once applied somewhere never changes.
+const SQLITE_SUMS: &[(i64, &str)] = &[
+    (1, "b70b2ccfb0d1119e"),
+    (2, "fb4f17faf1aa50c2"),
+    (3, "bdb5f24d6d496add"),
+    (4, "9328d79db000a9e1"),
+    (5, "91d77fe9d8a3ee40"),
+    (6, "31cfba67a09e343e"),
+    (7, "f1ecb869421a179c"),
+    (8, "dd4a869fd40360bf"),
+    (9, "9100e1cc8004658a"),
+    (10, "13ac3a39c49a2fdf"),
+    (11, "bf1896698885630b"),
+];
+const POSTGRES_SUMS: &[(i64, &str)] = &[
+    (1, "f79cd5c2845708e5"),
+    (2, "b93cd0b7097d02b8"),
+    (3, "f06123ee7bef793a"),
+    (4, "b49eb1e7778428b9"),
+    (5, "4d99e1c38958193c"),
+    (6, "f062c0bb4b1a8351"),
+    (8, "0b57c1661260f719"),
+    (9, "b70aecff9d335a03"),
+    (10, "a8dcbe5f125645cc"),
+    (11, "a324fb18b31bcec1"),
+];
+
+async fn steps_are_what_they_were(db: &Db, sums: &[(i64, &str)]) {
+    let found: Vec<(i64, Vec<u8>)> = match db.is_sqlite() {
+        true => {
+            let mut connection =
+                sqlx::SqliteConnection::connect(&format!("sqlite:{}", db.file().display())).await.unwrap();
+            let rows = connection.fetch_all("SELECT version, checksum FROM emberd_migrations").await.unwrap();
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        }
+        false => {
+            let mut connection = PgConnection::connect(db.url()).await.unwrap();
+            let rows = connection.fetch_all("SELECT version, checksum FROM emberd.migrations").await.unwrap();
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        }
+    };
+    for (version, sum) in sums {
+        let (_, found) = found.iter().find(|(known, _)| known == version).expect("a step is never taken away");
+        let hex: String = found[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, *sum, "step {version} is not what it was: make a new one");
+    }
+}
+
+#[test]
+fn steps_that_were_applied_somewhere_never_change() {
+    on_sqlite(|db| async move { steps_are_what_they_were(&db, SQLITE_SUMS).await });
+    on_postgres(|db| async move { steps_are_what_they_were(&db, POSTGRES_SUMS).await });
+}
