@@ -6,6 +6,7 @@
 //! - [`Store`]: the way in. [`Config`]: which database. [`migrate`]: its schema, up and down.
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
+//! - [`retention`]: what goes when it is old. [`erase`]: what goes because somebody asks.
 //! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
@@ -13,6 +14,7 @@
 pub mod analytics;
 mod apply;
 pub mod config;
+pub mod erase;
 pub mod error;
 mod fault;
 pub mod jobs;
@@ -25,6 +27,7 @@ pub mod people;
 mod postgres;
 mod publish;
 pub mod record;
+pub mod retention;
 mod sql;
 mod sqlite;
 mod store;

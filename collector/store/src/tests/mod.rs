@@ -5,6 +5,7 @@
 mod analytics;
 mod any_order;
 mod cost;
+mod erasing;
 mod faults;
 mod harness;
 mod jobs;
@@ -19,6 +20,7 @@ mod prompts;
 mod publishing;
 mod reads;
 mod recording;
+mod retention;
 mod rights;
 mod schema;
 mod spans;
