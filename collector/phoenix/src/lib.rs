@@ -3,6 +3,7 @@
 //! - [`mend`]: a copy of a request that Phoenix can take, and understands.
 //! - [`client`]: Phoenix's version, and which spans it holds.
 //! - [`datasets`], [`experiments`], [`annotations`], [`configs`]: evaluation's results, written so that a repetition changes nothing.
+//! - [`erase`]: taking traces and sessions out for good.
 //! - [`own`]: which of Phoenix's datasets is emberd's.
 //! - [`rest`]: what these calls answer with when they fail; [`text`]: what Phoenix's database cannot hold.
 //! - [`process`]: a Phoenix of one's own, for the demo and the tests.
@@ -13,6 +14,7 @@ pub mod annotations;
 pub mod client;
 pub mod configs;
 pub mod datasets;
+pub mod erase;
 pub mod experiments;
 pub mod mend;
 pub mod own;
