@@ -1,6 +1,7 @@
 //! What the doors are told: where to listen, what to take, how long to wait.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use emberd_model::wire::Limits;
@@ -9,6 +10,7 @@ use crate::body::Patience;
 use crate::counters::Kept;
 use crate::http::Origins;
 use crate::keys::Keys;
+use crate::redact::Redact;
 
 /// The doors' settings. [`Config::new`] gives the defaults; the daemon's config checks that they make sense together.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub connection_age: Duration,
     /// How long requests inside may take to end once the doors were told to stop.
     pub close_timeout: Duration,
+    /// What is taken out of spans before they are kept; none: nothing.
+    pub redact: Option<Arc<Redact>>,
     /// Where spans that are turned away are counted for good; none: only since the start.
     pub kept: Option<Kept>,
 }
@@ -80,6 +84,7 @@ impl Config {
             request_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(3600),
             close_timeout: Duration::from_secs(10),
+            redact: None,
             kept: None,
         }
     }

@@ -1,7 +1,7 @@
-//! What both doors do with a request once they have its bytes: walk, cut out what cannot be kept, append, wait, answer.
+//! What both doors do with a request once they have its bytes: walk, cut out what cannot be kept, redact, append, wait, answer.
 //!
 //! Promise: [`Intake::export`] says that spans were kept only after the log said that they are durable. When nothing is cut
-//! out, the log gets the request's own bytes.
+//! out and no rule redacts, the log gets the request's own bytes.
 //! Not here: reading and inflating bodies (`body`, `inflate`), the forms of answers (`grpc`, `http`).
 //! Kept by: `tests/it/durability.rs`, `tests/it/fixtures.rs`.
 
@@ -22,11 +22,12 @@ use crate::config::Config;
 use crate::counters::{Counters, Transport};
 use crate::in_flight::{Held, InFlight};
 use crate::keys::Key;
+use crate::redact::Redact;
 use crate::refusal::Refusal;
 use crate::senders::Senders;
 
-/// A JSON body of this size is rewritten on a thread that may take its time.
-const JSON_BLOCKING_BYTES: usize = 128 << 10;
+/// A body of this size is rewritten on a thread that may take its time.
+const BLOCKING_BYTES: usize = 128 << 10;
 /// What rewriting takes beside the body: the protobuf form, which is smaller, and twice of it while its buffer grows.
 const JSON_COST: usize = 2;
 /// What a client is told about rejected spans, at most.
@@ -87,7 +88,7 @@ impl Intake {
     }
 
     /// Takes an encoded `ExportTraceServiceRequest`; resolves when its spans are durable, or refused.
-    pub(crate) async fn export(&self, admitted: &Admitted, body: Bytes, held: Held) -> Result<Answer, Refusal> {
+    pub(crate) async fn export(&self, admitted: &Admitted, body: Bytes, mut held: Held) -> Result<Answer, Refusal> {
         let limits = &self.config.limits;
         let checked = wire::check(&body, limits)?;
         let Head { transport, since, deadline } = admitted.from;
@@ -107,7 +108,13 @@ impl Intake {
             0 => body,
             _ => wire::without_rejected(&body, limits).into(),
         };
-        let flags = checked.flags.and(Flags::COUNTED);
+        let (body, flags) = match &self.config.redact {
+            None => (body, checked.flags),
+            Some(rules) => self.redacted(rules, body, &mut held).await.inspect_err(|refusal| {
+                self.counters.refused_spans(transport, refusal.verdict().reason, checked.spans);
+            })?,
+        };
+        let flags = flags.and(Flags::COUNTED);
         let entry = Entry { spans, received_at: self.clock.now(), key: admitted.key, flags, body };
         match self.append(transport, entry, held).await {
             Ok(_offset) => Ok(answer),
@@ -120,6 +127,24 @@ impl Intake {
         }
     }
 
+    /// The spans as the rules want them, before the first byte of them is kept anywhere.
+    async fn redacted(&self, rules: &Arc<Redact>, body: Bytes, held: &mut Held) -> Result<(Bytes, Flags), Refusal> {
+        self.in_flight.grow(held, body.len().saturating_mul(2)).await?;
+        let (rules, limits) = (Arc::clone(rules), self.config.limits);
+        let blocking = body.len() >= BLOCKING_BYTES;
+        let redact = move || {
+            let redacted = rules.request(&body, &limits)?;
+            Ok::<_, Refusal>((redacted.body.map_or(body, Bytes::from), redacted.flags))
+        };
+        let (body, flags) = match blocking {
+            false => redact()?,
+            true => tokio::task::spawn_blocking(redact).await.unwrap_or(Err(Refusal::Stopping))?,
+        };
+        self.in_flight.grow(held, body.len()).await?;
+        held.shrink_to(body.len());
+        Ok((body, flags))
+    }
+
     fn append(&self, transport: Transport, entry: Entry, held: Held) -> Append {
         let spans = entry.spans.get();
         let appending = self.appender.append(entry);
@@ -130,7 +155,7 @@ impl Intake {
     /// Rewrites OTLP/JSON as protobuf.
     pub(crate) async fn rewrite(&self, body: Bytes, mut held: Held) -> Result<(Bytes, Held), Refusal> {
         self.in_flight.grow(&mut held, body.len().saturating_mul(1 + JSON_COST)).await?;
-        let blocking = body.len() >= JSON_BLOCKING_BYTES;
+        let blocking = body.len() >= BLOCKING_BYTES;
         // `held` goes along, so that the bytes stay paid for if the client leaves meanwhile.
         let rewrite = move || {
             let rewritten = json::to_protobuf(&body)?;

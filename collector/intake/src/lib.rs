@@ -7,6 +7,7 @@
 //! - [`doors`]: bind, run, stop. [`config`]: what they are told. `listen`, `line`: sockets and connections.
 //! - `grpc`, [`http`]: the two protocols. `body`, `inflate`: bytes in, bounded. `in_flight`: the bound on all of them.
 //! - `export`, `append`: what is done with a request. `refusal`, `status`: what a client hears when it is not taken.
+//! - [`redact`]: what is taken out of spans before they are kept, where there are rules.
 //! - [`keys`], [`senders`]: who may send. [`counters`]: what was counted since the start; [`turned_away`]: what was not
 //!   accepted, ever.
 //!
@@ -27,6 +28,7 @@ pub mod inside;
 pub mod keys;
 mod line;
 mod listen;
+pub mod redact;
 mod refusal;
 mod reply;
 pub mod senders;

@@ -162,6 +162,13 @@ impl Client {
         Ok(found)
     }
 
+    /// Whether Phoenix holds a trace of this id, in whatever project.
+    pub(crate) async fn knows_trace(&self, trace: TraceId) -> Result<bool, Error> {
+        let query = format!("{{trace:getTraceByOtelId(traceId:\"{trace}\"){{id}}}}");
+        let answer = self.graphql(&json!({ "query": query }), |_| false).await?;
+        Ok(answer.into_values().any(|node| node.is_some()))
+    }
+
     /// Asks; an answer with errors in it will do if what it holds beside them is `enough`.
     async fn graphql(
         &self,

@@ -4,6 +4,7 @@
 //! - [`client`]: Phoenix's version, and which spans it holds.
 //! - [`datasets`], [`experiments`], [`annotations`], [`configs`]: evaluation's results, written so that a repetition changes nothing.
 //! - [`examine`]: how it is, and what a key may do there.
+//! - [`erase`]: taking traces and sessions out for good.
 //! - [`own`]: which of Phoenix's datasets is emberd's.
 //! - [`rest`]: what these calls answer with when they fail; [`text`]: what Phoenix's database cannot hold.
 //! - [`process`]: a Phoenix of one's own, for the demo and the tests.
@@ -14,6 +15,7 @@ pub mod annotations;
 pub mod client;
 pub mod configs;
 pub mod datasets;
+pub mod erase;
 pub mod examine;
 pub mod experiments;
 pub mod mend;

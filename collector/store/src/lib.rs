@@ -7,6 +7,7 @@
 //! - [`record`]: what the recorder hands over, and what housekeeping does with it afterwards.
 //! - [`library`]: what readers get: prompts, traces, metrics, summaries. [`people`]: profiles, passwords, ended tokens. [`once`]: what a key makes once.
 //! - [`analytics`]: events, sessions, a day's totals. [`told`]: what listeners hear of all this, in this emberd and in others.
+//! - [`retention`]: what goes when it is old. [`erase`]: what goes because somebody asks.
 //! - [`recount`]: rollups held against their rows. [`examine`], [`copy`]: how a database is, and a copy of a file, from beside. [`error`]: what can go wrong.
 //!
 //! Not here: what a span means (`emberd-model`), the log that a cursor points into (`emberd-log`), when anything is called.
@@ -15,6 +16,7 @@ pub mod analytics;
 mod apply;
 pub mod config;
 pub mod copy;
+pub mod erase;
 pub mod error;
 pub mod examine;
 mod fault;
@@ -29,6 +31,7 @@ mod postgres;
 mod publish;
 pub mod record;
 pub mod recount;
+pub mod retention;
 mod sql;
 mod sqlite;
 mod store;

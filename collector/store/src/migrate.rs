@@ -40,8 +40,8 @@ macro_rules! steps {
     };
 }
 
-const SQLITE: &[Source] = steps!("sqlite": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger", "0007" "lean", "0008" "jobs", "0009" "identity", "0010" "api", "0011" "users_index");
-const POSTGRES: &[Source] = steps!("postgres": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger", "0008" "jobs", "0009" "identity", "0010" "api", "0011" "users_index");
+const SQLITE: &[Source] = steps!("sqlite": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger", "0007" "lean", "0008" "jobs", "0009" "identity", "0010" "api", "0011" "users_index", "0014" "retention");
+const POSTGRES: &[Source] = steps!("postgres": "0001" "library", "0002" "evaluation", "0003" "traces", "0004" "recorder", "0005" "analytics", "0006" "ledger", "0008" "jobs", "0009" "identity", "0010" "api", "0011" "users_index", "0014" "retention");
 
 /// The number in a file's name.
 const fn parse(digits: &str) -> i64 {

@@ -113,7 +113,7 @@ pub(crate) struct Orphan {
 pub(crate) struct Known {
     /// Their states, in any order.
     pub(crate) states: Vec<Stored>,
-    /// Those that have a row and no state.
+    /// Those that have a row and no state, and those that went.
     pub(crate) settled: Vec<TraceId>,
 }
 

@@ -16,6 +16,7 @@ mod mend;
 mod number;
 mod plugin;
 mod prices;
+mod redact;
 mod sketch;
 mod trace;
 mod wire;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "grpc_timeout", run: door::grpc_timeout, seeds: door::grpc_timeout_seeds },
     Target { name: "keys", run: keys::keys, seeds: keys::seeds },
     Target { name: "config", run: config::config, seeds: config::seeds },
+    Target { name: "redact", run: redact::redact, seeds: redact::seeds },
     Target { name: "path", run: kit::path, seeds: kit::path_seeds },
     Target { name: "template", run: kit::template, seeds: kit::template_seeds },
     Target { name: "verdict", run: kit::verdict, seeds: kit::verdict_seeds },

@@ -10,7 +10,7 @@
 //! - `walk`: the messages, one function each. `plain`: the fast way for most attributes.
 //! - `mend`: which attributes Phoenix stumbles over.
 //! - `view`, `value`, over `pieces`: reading a checked request in place.
-//! - `edit`, over `write`: copies of a request with spans changed or left out.
+//! - `edit`, over `write`: copies of a request with spans changed or left out. `reword`: one with texts changed.
 //!
 //! Not here: what an attribute means (`facts`), how a span is mended (`emberd-consumers`), JSON (`json`).
 //! Kept by: `tests/otlp/wire_differential.rs` (the same verdict, ids and values as prost), `tests/otlp/wire_table.rs`
@@ -23,6 +23,7 @@ mod message;
 mod pieces;
 mod plain;
 mod read;
+mod reword;
 mod text;
 mod value;
 mod view;
@@ -30,6 +31,7 @@ mod walk;
 pub(crate) mod write;
 
 pub use edit::{Change, edited};
+pub use reword::{Reword, Word, reworded};
 pub(crate) use value::RawAttribute;
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, Pair, PlainValue, ValueView, Values};
 pub use view::{

@@ -172,7 +172,7 @@ pub enum ValueView<'a> {
 }
 
 impl<'a> ValueView<'a> {
-    fn new(any_value: Pieces<'a>) -> Self {
+    pub(super) fn new(any_value: Pieces<'a>) -> Self {
         match any_value.as_whole().and_then(plain::scalar) {
             Some(Scalar::String(string)) => Self::Str(text(string)),
             Some(Scalar::Bool(bool)) => Self::Bool(bool),

@@ -60,10 +60,12 @@ impl PgTx<'_> {
         }
         let ids: Vec<String> = traces.iter().map(TraceId::to_string).collect();
         let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT k.id FROM unnest($1::text[]) AS k (id)
-             CROSS JOIN LATERAL (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1) t",
+            "SELECT k.id FROM unnest($1::text[], $2::bytea[]) AS k (id, bytes)
+             WHERE EXISTS (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1)
+                 OR EXISTS (SELECT 1 FROM emberd.forgotten WHERE trace_id = k.bytes LIMIT 1)",
         )
         .bind(ids)
+        .bind(traces.iter().map(|trace| &trace.0[..]).collect::<Vec<_>>())
         .fetch_all(&mut *self.tx)
         .await
         .map_err(fault)?;
@@ -565,7 +567,7 @@ impl Tx for PgTx<'_> {
     async fn put_totals(&mut self, totals: &[Totals]) -> Result<(), Fault> {
         let of = |sum: fn(&Totals) -> i64| -> Vec<i64> { totals.iter().map(sum).collect() };
         sqlx::query(
-            "INSERT INTO emberd.totals
+            "INSERT INTO emberd.totals AS s
                  (prompt_id, traces, success, latency_sum_ms, total_tokens, median_latency, p95_latency, last_used_at)
              SELECT k.*, (SELECT t.created_at FROM public.prompt_traces t WHERE t.prompt_id = k.prompt_id
                           ORDER BY t.created_at DESC LIMIT 1)
@@ -575,7 +577,7 @@ impl Tx for PgTx<'_> {
              ON CONFLICT (prompt_id) DO UPDATE SET traces = EXCLUDED.traces, success = EXCLUDED.success,
                  latency_sum_ms = EXCLUDED.latency_sum_ms, total_tokens = EXCLUDED.total_tokens,
                  median_latency = EXCLUDED.median_latency, p95_latency = EXCLUDED.p95_latency,
-                 last_used_at = EXCLUDED.last_used_at",
+                 last_used_at = coalesce(EXCLUDED.last_used_at, s.last_used_at)",
         )
         .bind(totals.iter().map(|total| total.prompt).collect::<Vec<_>>())
         .bind(of(|total| total.traces))

@@ -65,6 +65,7 @@ impl SqliteTx<'_> {
             true => Some(self.prepare(&STATE_WITHOUT_ROW)?),
             false => None,
         };
+        let mut forgotten = self.prepare("SELECT 1 FROM emberd_forgotten WHERE trace_id = ?1")?;
         let mut known = Known::default();
         for trace in traces {
             let mut rows = by_row.query(params![Hex::of(*trace).as_str(), &trace.0[..]]).map_err(fault)?;
@@ -75,10 +76,15 @@ impl SqliteTx<'_> {
                 }
                 continue;
             }
-            let Some(rowless) = &mut rowless else { continue };
-            let mut rows = rowless.query([&trace.0[..]]).map_err(fault)?;
-            if let Some(row) = rows.next().map_err(fault)? {
-                known.states.push(stored(row)?);
+            if let Some(rowless) = &mut rowless {
+                let mut rows = rowless.query([&trace.0[..]]).map_err(fault)?;
+                if let Some(row) = rows.next().map_err(fault)? {
+                    known.states.push(stored(row)?);
+                    continue;
+                }
+            }
+            if forgotten.exists([&trace.0[..]]).map_err(fault)? {
+                known.settled.push(*trace);
             }
         }
         Ok(known)

@@ -389,7 +389,7 @@ impl Tx for SqliteTx<'_> {
              ON CONFLICT (prompt_id) DO UPDATE SET traces = excluded.traces, success = excluded.success,
                  latency_sum_ms = excluded.latency_sum_ms, total_tokens = excluded.total_tokens,
                  median_latency = excluded.median_latency, p95_latency = excluded.p95_latency,
-                 last_used_at = excluded.last_used_at",
+                 last_used_at = coalesce(excluded.last_used_at, emberd_totals.last_used_at)",
         )?;
         let mut delete = self.prepare("DELETE FROM emberd_totals WHERE prompt_id = ?1")?;
         for total in totals {

@@ -5,6 +5,7 @@
 mod analytics;
 mod any_order;
 mod cost;
+mod erasing;
 mod examine;
 mod faults;
 mod harness;
@@ -21,6 +22,7 @@ mod publishing;
 mod reads;
 mod recording;
 mod recount;
+mod retention;
 mod rights;
 mod schema;
 mod spans;
