@@ -59,7 +59,7 @@ pub(super) async fn directory(patient: Patient) -> Vec<Finding> {
 
 fn writable(dir: &Path, there: &Path) -> Finding {
     let shown = dir.display();
-    let owner = format!("give it to the user that emberd runs as (chown), or name another with --data-dir");
+    let owner = "give it to the user that emberd runs as (chown), or name another with --data-dir";
     if !there.is_dir() {
         return Finding::failed(DIRECTORY, format!("{shown} is not a directory"), "name another with --data-dir");
     }
