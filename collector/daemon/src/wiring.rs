@@ -35,8 +35,8 @@ use crate::reload::Controls;
 use crate::rooms::Rooms;
 use crate::run_file::OwnRunFile;
 use crate::settings::PHOENIX;
-use crate::systemd::{Systemd, Watched};
 use crate::switches::Switches;
+use crate::systemd::{Systemd, Watched};
 use crate::view::Board;
 use crate::world::World;
 

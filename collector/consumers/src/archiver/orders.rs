@@ -155,7 +155,7 @@ pub async fn obey(order: &Order, archive: &mut Archive, today: emberd_archive::D
         Order::Erase { users, sessions, traces } => {
             let (users, sessions) = (users.clone(), sessions.clone());
             let traces: HashSet<TraceId> = traces.iter().filter_map(|trace| trace.parse().ok()).collect();
-            let rewrite = move |file| -> Result<Option<Rewritten>, BoxError> {
+            let rewrite = move |file: Bytes| -> Result<Option<Rewritten>, BoxError> {
                 let is_kept = |row: &rows::RowId<'_>| {
                     !traces.contains(&row.trace_id)
                         && !row.user.is_some_and(|user| users.contains(user))
@@ -165,7 +165,9 @@ pub async fn obey(order: &Order, archive: &mut Archive, today: emberd_archive::D
                 let parts = part.into_iter().collect();
                 Ok((erased > 0).then_some(Rewritten { parts, erased, changed: 0 }))
             };
-            let Totals { files_read, files_rewritten, erased, .. } = archive.rewrite_where(|_| true, rewrite).await?;
+            let mut totals = Totals::default();
+            archive.rewrite_where(&mut totals, |_| true, rewrite).await?;
+            let Totals { files_read, files_rewritten, erased, .. } = totals;
             Ok(json!({ "files": files_read, "files_rewritten": files_rewritten, "spans": erased }))
         }
     }

@@ -206,23 +206,11 @@ impl FromValue for Paths {
     }
 }
 
-/// What a path begins with that names one of the unit's credentials.
-const CREDENTIAL: &str = "credential:";
-/// Where systemd says that they are.
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-
 impl Reader {
     /// Where a path that was written there leads.
     fn located(&self, path: PathBuf, place: &Place) -> Result<PathBuf, String> {
         if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL)) {
-            if name.is_empty() || name.contains('/') {
-                return Err(format!("{CREDENTIAL} is followed by a credential's name"));
-            }
-            let dir = self.environment.app(CREDENTIALS).map(|found| found.value);
-            let Some(Value::Untyped(dir)) = dir else {
-                return Err(format!("{CREDENTIALS} is not set: is this a unit with LoadCredential={name}:FILE?"));
-            };
-            return Ok(PathBuf::from(dir).join(name));
+            return self.credential(name);
         }
         Ok(match place {
             Place::File(..) => self.base.join(path),

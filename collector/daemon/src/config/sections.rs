@@ -271,10 +271,18 @@ pub(super) fn log(reader: &mut Reader) -> Log {
 
 pub(super) fn store(reader: &mut Reader, data_dir: &Path) -> Store {
     let mut section = reader.section("store");
-    let database = match database_url(&mut section) {
+    let database = match section.value_or("url", "DATABASE_URL", DatabaseUrl::Embedded) {
         DatabaseUrl::Embedded => Database::Sqlite(data_dir.join("emberd.db")),
         DatabaseUrl::File(path) => Database::Sqlite(path),
-        DatabaseUrl::Postgres { url, .. } => Database::Postgres(url),
+        DatabaseUrl::Postgres { url, password } => {
+            if password && section.is_shown("url") {
+                section.warn(
+                    "url",
+                    "holds a password, and others can read this file: set url_file or EMBERD_STORE_URL instead",
+                );
+            }
+            Database::Postgres(url)
+        }
     };
     let database = database_file(&mut section, database);
     let max_connections = section.value_or("max_connections", "PHOENIX_MAX_DB_CONNECTIONS", 100);

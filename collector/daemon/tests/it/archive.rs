@@ -262,8 +262,10 @@ async fn the_document_s_questions_are_answered() {
     }
     assert!(emberd.terminate().success());
     let root = home.path().join("archive");
-    let documented = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/archive.md")).unwrap();
-    let questions: Vec<&str> = documented.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let documented =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/archive.md")).unwrap();
+    let questions: Vec<&str> =
+        documented.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(questions.len(), 5);
     let trace = hex(&Made::new(7).trace);
     for question in questions {
@@ -271,7 +273,10 @@ async fn the_document_s_questions_are_answered() {
         let question = question.replace("4bf92f3577b34da6a3ce929d0e0e4736", &trace);
         let ask = "import duckdb, sys\nprint(len(duckdb.sql(sys.argv[1]).fetchall()))";
         let output = Command::new(python()).args(["-c", ask, &question]).output().unwrap();
-        let (rows, said) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+        let (rows, said) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
         assert!(rows.trim().parse::<u64>().is_ok_and(|rows| rows > 0), "{question}{rows}{said}");
     }
 }
