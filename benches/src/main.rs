@@ -1,6 +1,6 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | api | caches | all
+//!     emberd-benches walk | fold | recorder | jobs | intake | growth | endure | abuse | api | caches | retention | all
 //!
 //! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
@@ -19,6 +19,7 @@ mod meter;
 mod payload;
 mod peers;
 mod recorder;
+mod retention;
 mod server;
 mod table;
 mod walk;
@@ -57,6 +58,8 @@ enum Bench {
     Api(api::Options),
     /// Authenticated reads while Redis is up, stalled, killed and back; how many profiles a cache has for a thousand users
     Caches(caches::Options),
+    /// Deleting what is old of millions of rows on PostgreSQL while spans come in
+    Retention(retention::Options),
     /// All of them
     All(intake::Options),
     /// The load generator alone
@@ -82,6 +85,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Abuse(options) => abuse::run(&options)?,
         Bench::Api(options) => api::run(&options)?,
         Bench::Caches(options) => caches::run(&options)?,
+        Bench::Retention(options) => retention::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();

@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod judging;
 mod logging;
+mod retention;
 mod rooms;
 mod run_file;
 mod settings;

@@ -21,6 +21,7 @@ use emberd_identity::jwks::Jwks;
 use emberd_model::Clock;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
+use emberd_store::retention::{Kept, Table};
 
 use crate::commands::READ_PARQUET;
 use crate::config::{self, Config};
@@ -59,7 +60,11 @@ impl config::Store {
 }
 
 impl config::Intake {
-    pub(crate) fn room(&self, kept: emberd_intake::Kept) -> anyhow::Result<emberd_intake::Config> {
+    pub(crate) fn room(
+        &self,
+        redact: Option<Arc<emberd_intake::redact::Redact>>,
+        kept: emberd_intake::Kept,
+    ) -> anyhow::Result<emberd_intake::Config> {
         let origins: Vec<&str> = self.cors_origins.iter().map(|origin| origin.0.as_str()).collect();
         let keys = self.keys.as_ref().map(|keys| {
             emberd_intake::Keys::parse(keys.text.reveal())
@@ -70,9 +75,18 @@ impl config::Intake {
             in_flight_bytes: usize::try_from(self.in_flight.0)?,
             cors_origins: emberd_intake::Origins::parse(origins)?,
             keys: keys.transpose()?,
+            redact,
             kept: Some(kept),
             ..emberd_intake::Config::new(self.grpc, self.http)
         })
+    }
+}
+
+impl config::Retention {
+    /// How long what is kept in the database.
+    pub(crate) fn tables(&self) -> Kept {
+        let named = |name: &str| Table::ALL.iter().copied().find(|table| table.as_str() == name);
+        self.tables.iter().filter_map(|(name, kept)| Some((named(name)?, *kept))).collect()
     }
 }
 

@@ -20,6 +20,7 @@ use emberd_evaluators_hosts::Hosts;
 use emberd_evaluators_jobs::live::{self, Live};
 use emberd_evaluators_jobs::outbox::{self, Outbox};
 use emberd_evaluators_jobs::{self as jobs, Engine};
+use emberd_intake::redact::Redact;
 use emberd_intake::{Doors, Kept, TurnedAway};
 use emberd_log::{CursorFile, DiskLog, Log, Recovery};
 use emberd_model::Offset;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::judging::Judging;
+use crate::retention::Retention;
 use crate::rooms::Rooms;
 use crate::run_file::RunFile;
 use crate::settings::PHOENIX;
@@ -50,6 +52,7 @@ pub(crate) struct Daemon {
     store: Store,
     consumers: Vec<Consumer>,
     evaluation: Evaluation,
+    retention: Option<Retention>,
     api: Api,
     addresses: Addresses,
 }
@@ -93,7 +96,8 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let turned_away = TurnedAway::open(world.disk.clone(), &data_dir.join("ledger")); // what we did not keep
     let turned_away = Arc::new(turned_away.context("cannot open the ledger")?);
     let kept = Kept { counts: turned_away.clone(), clock: world.clock.clone() };
-    let doors = Doors::bind(config.intake.room(kept)?, log.clone(), world.clock.clone())
+    let redact = Redact::new(std::mem::take(&mut config.redact))?.map(Arc::new);
+    let doors = Doors::bind(config.intake.room(redact.clone(), kept)?, log.clone(), world.clock.clone())
         .context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
     bring_up(&store).await?;
@@ -106,14 +110,16 @@ pub(crate) async fn assemble(mut config: Config, world: World, roles: Roles) -> 
     let handle = evaluation.engine.handle();
     let judging = Judging { hosts: evaluation.hosts.clone(), handle: handle.clone() };
     let (counters, clock) = (doors.counters(), world.clock.clone());
-    let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
+    let retention = roles.consume.then(|| parts.retention()).transpose()?; // what we let go of
+    let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock)
+        .with(redact, retention.as_ref().map(Retention::counts));
     let caches = config.cache.room(config.identity.as_ref(), world.clock.clone())?; // what was read before
     let callers = config.identity.take();
     let room = config.api.room(callers, config.flags, &config.phoenix, caches)?;
     let api = Api::bind(room, store.clone(), handle, Arc::new(board), world.clock.clone())
         .with_context(|| format!("cannot bind the API to {}", config.api.listen))?;
     let addresses = Addresses { grpc: doors_at.grpc, http: doors_at.http, api: api.address() };
-    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, api, addresses })
+    Ok(Daemon { data_dir, doors, log, store, consumers, evaluation, retention, api, addresses })
 }
 
 /// Brings the tables up. A database that is away holds nobody up: spans are kept, and the recorder does it when it can.
@@ -200,6 +206,11 @@ impl Parts<'_> {
             self.passed(recorder::NAME),
         );
         Ok(Consumer { progress, run: Run::Recorder(Box::new(run)) })
+    }
+
+    fn retention(&self) -> anyhow::Result<Retention> {
+        let quarantine = Quarantine::open(&self.data_dir.join("quarantine")).context("cannot open the quarantine")?;
+        Ok(Retention::new(&self.config.retention, self.store.clone(), quarantine, self.world.clock.clone()))
     }
 
     fn evaluation(&self, consumers: &[Consumer], runs: bool) -> anyhow::Result<Evaluation> {
@@ -317,7 +328,7 @@ impl Daemon {
 
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses } = self;
+        let Self { data_dir, doors, log, store, consumers, evaluation, retention, api, addresses } = self;
         let [stop_doors, stop_consumers, stop_evaluation, stop_api] = std::array::from_fn(|_| CancellationToken::new());
         let mut rooms = Rooms::default();
         let serving = doors.serving();
@@ -327,7 +338,8 @@ impl Daemon {
         });
         let consumers: Vec<_> =
             consumers.into_iter().map(|consumer| rooms.consumer(consumer, stop_consumers.clone())).collect();
-        let judging = rooms.evaluation(evaluation, &stop_evaluation);
+        let mut judging = rooms.evaluation(evaluation, &stop_evaluation);
+        judging.extend(retention.map(|retention| rooms.spawn("retention", retention.run(stop_evaluation.clone()))));
         let api = rooms.spawn("api", {
             let stop = stop_api.clone();
             async move { Ok(api.run(stop).await?) }

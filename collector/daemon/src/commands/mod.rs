@@ -9,11 +9,13 @@
 mod books;
 mod check_config;
 mod dataset;
+mod erase;
 mod eval;
 mod ledger;
 mod log;
 mod migrate;
 mod quarantine;
+mod redact;
 mod remote;
 mod serve;
 mod status;
@@ -56,6 +58,10 @@ enum Command {
     Where(where_is::Options),
     /// List what could not be delivered or recorded, show it, try it again, or give it up
     Quarantine(quarantine::Options),
+    /// Take what is known of a user, a session or a trace out of tables, quarantine and Phoenix, with a receipt
+    Erase(erase::Options),
+    /// Show what the configuration's [[redact]] rules make of an export, and how often each was needed
+    Redact(redact::Options),
     /// Look at the log's segments, or check every byte of them
     Log(log::Options),
     /// Run evaluators over a dataset or past traces, watch them, and see why a trace was scored or not
@@ -134,6 +140,8 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Ledger(options) => ledger::run(&options).await,
         Command::Where(options) => where_is::run(&options).await,
         Command::Quarantine(options) => quarantine::run(&options),
+        Command::Erase(options) => erase::run(&options).await,
+        Command::Redact(options) => redact::run(&options),
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,

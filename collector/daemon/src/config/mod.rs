@@ -9,7 +9,7 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`cache`], [`evaluation`], [`identity`], [`flags`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`cache`], [`evaluation`], [`identity`], [`flags`], [`redact`], [`retention`] and [`later`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
 
 mod cache;
@@ -22,6 +22,8 @@ mod flags;
 mod identity;
 mod later;
 mod reader;
+mod redact;
+mod retention;
 mod secret;
 mod sections;
 mod units;
@@ -39,6 +41,7 @@ use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use flags::{Flag, Flags};
 pub(crate) use identity::Identity;
+pub(crate) use retention::Retention;
 pub(crate) use secret::{Secret, SecretFile};
 pub(crate) use sections::{
     Api, Choice, Compression, Database, Durability, Forward, Intake, Log, Phoenix, Recorder, Store,
@@ -55,6 +58,8 @@ pub(crate) struct Config {
     pub data_dir: PathBuf,
     /// The OTLP doors.
     pub intake: Intake,
+    /// What is taken out of spans before they are kept.
+    pub redact: Vec<emberd_intake::redact::Rule>,
     /// The span log.
     pub log: Log,
     /// The database.
@@ -65,6 +70,8 @@ pub(crate) struct Config {
     pub forward: Vec<Forward>,
     /// How spans become rows.
     pub recorder: Recorder,
+    /// How long what is kept.
+    pub retention: Retention,
     /// Where models are asked.
     pub llm: Llm,
     /// Evaluators of one's own.
@@ -133,11 +140,13 @@ fn read(
     let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
     let mut config = Config {
         intake: sections::intake(&mut reader),
+        redact: redact::redact(&mut reader),
         log: sections::log(&mut reader),
         store: sections::store(&mut reader, &data_dir),
         phoenix: sections::phoenix(&mut reader),
         forward: sections::forward(&mut reader),
         recorder: sections::recorder(&mut reader),
+        retention: retention::retention(&mut reader),
         llm: evaluation::llm(&mut reader),
         plugins: evaluation::plugins(&mut reader),
         identity: identity::identity(&mut reader),
