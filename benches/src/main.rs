@@ -1,6 +1,6 @@
 //! What emberd costs, each figure as a ratio to something measured in the same run.
 //!
-//!     emberd-benches walk | fold | archive | recorder | jobs | intake | growth | endure | abuse | api | caches | all
+//!     emberd-benches walk | fold | archive | questions | recorder | jobs | intake | growth | endure | abuse | api | caches | retention | all
 //!
 //! `intake`, `growth`, `endure` and `abuse` drive the real binary with an outside load and compare it with a bare server that discards (`rig/`: the
 //! programs `otlpload`, `otlpsink` and `floor`; `EMBERD_RIG` names the folder they are built in). The others run in this process, on one thread.
@@ -19,7 +19,9 @@ mod load;
 mod meter;
 mod payload;
 mod peers;
+mod questions;
 mod recorder;
+mod retention;
 mod server;
 mod table;
 mod walk;
@@ -44,6 +46,8 @@ enum Bench {
     Fold,
     /// The archive's files from batches and back, beside prost's decode and gzip
     Archive,
+    /// The questions of docs/archive.md, asked by DuckDB of an archive of ten million spans
+    Questions(questions::Options),
     /// The recorder's transaction on SQLite and PostgreSQL, beside plain inserts of the same rows
     Recorder(recorder::Options),
     /// Evaluation jobs of built-ins on SQLite and PostgreSQL, beside the bare functions and plain inserts of the same results
@@ -60,6 +64,8 @@ enum Bench {
     Api(api::Options),
     /// Authenticated reads while Redis is up, stalled, killed and back; how many profiles a cache has for a thousand users
     Caches(caches::Options),
+    /// Deleting what is old of millions of rows on PostgreSQL while spans come in
+    Retention(retention::Options),
     /// All of them
     All(intake::Options),
     /// The load generator alone
@@ -78,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Walk => walk::run(),
         Bench::Fold => fold::run(),
         Bench::Archive => archive::run()?,
+        Bench::Questions(options) => questions::run(&options)?,
         Bench::Recorder(options) => recorder::run(&options)?,
         Bench::Jobs(options) => jobs::run(&options)?,
         Bench::Intake(options) => intake::run(&options)?,
@@ -86,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Abuse(options) => abuse::run(&options)?,
         Bench::Api(options) => api::run(&options)?,
         Bench::Caches(options) => caches::run(&options)?,
+        Bench::Retention(options) => retention::run(&options)?,
         Bench::All(options) => {
             walk::run();
             fold::run();

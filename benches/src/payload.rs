@@ -114,6 +114,18 @@ fn request_naming(first: u64, spans: u64, prompts: u64, naming: Naming) -> Bytes
     ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
 }
 
+/// A batch of the spans from `first` on, as the log would hold it.
+pub(crate) fn batch_of(first: u64, spans: u64, prompts: u64) -> Batch {
+    Batch {
+        offset: Offset(first),
+        spans: spans as u32,
+        received_at: UnixNanos(EPOCH),
+        key: 0,
+        flags: Flags::default(),
+        body: request(first, spans, prompts),
+    }
+}
+
 /// `count` batches of `spans` spans each, as the log would hold them.
 pub(crate) fn batches(count: u64, spans: u64, prompts: u64) -> Vec<Batch> {
     batches_naming(count, spans, prompts, Naming::Whole)

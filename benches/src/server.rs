@@ -92,6 +92,17 @@ impl Programs {
         Ok(Self { rig, emberd: program()? })
     }
 
+    /// Only emberd, where nothing of the rig is needed.
+    pub(crate) fn without_rig() -> anyhow::Result<Self> {
+        Ok(Self { rig: PathBuf::new(), emberd: program()? })
+    }
+
+    /// With a recorder, and this configuration file.
+    pub(crate) fn configured(&self, config: &Path, data: &Path) -> anyhow::Result<Pinned> {
+        let how = How { forward: false, ..How::WHOLE };
+        self.serve(how, "intake,consume,api", data, &["--config".as_ref(), config.as_os_str()])
+    }
+
     /// The bare server that discards.
     pub(crate) fn floor(&self) -> anyhow::Result<Pinned> {
         Pinned::start(0, &self.rig.join("floor"), |command| command.args(["--listen", SERVER]))
@@ -196,7 +207,7 @@ impl How {
 }
 
 /// What emberd says of itself.
-fn status() -> anyhow::Result<Value> {
+pub(crate) fn status() -> anyhow::Result<Value> {
     let http = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     http.block_on(async { Ok(reqwest::get(&format!("http://{API}/api/status")).await?.json().await?) })
 }

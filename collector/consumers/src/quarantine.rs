@@ -200,6 +200,17 @@ impl Quarantine {
         File::open(self.dir.join(plain(consumer)))?.sync_all()
     }
 
+    /// Bytes that an item takes on disk.
+    pub fn bytes(&self, item: &Item) -> io::Result<u64> {
+        let path = self.path(&item.consumer, &item.name());
+        let size = |path: &Path| match fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        };
+        Ok(size(&path)? + size(&path.with_extension("pb"))?)
+    }
+
     /// How many spans of a consumer are here.
     pub fn spans(&self, consumer: &str) -> io::Result<u64> {
         Ok(self.list(Some(consumer))?.iter().map(|item| item.spans).sum())

@@ -17,6 +17,7 @@ mod logging;
 mod reconcile;
 mod reload;
 mod replay;
+mod retention;
 mod rooms;
 mod run_file;
 mod settings;

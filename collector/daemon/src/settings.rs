@@ -24,6 +24,7 @@ use emberd_identity::jwks::Jwks;
 use emberd_model::Clock;
 use emberd_model::cost::Prices;
 use emberd_model::facts::Reading;
+use emberd_store::retention::{Kept, Table};
 
 use crate::commands::READ_PARQUET;
 use crate::config::{self, Config};
@@ -65,13 +66,18 @@ impl config::Store {
 }
 
 impl config::Intake {
-    pub(crate) fn room(&self, kept: emberd_intake::Kept) -> anyhow::Result<emberd_intake::Config> {
+    pub(crate) fn room(
+        &self,
+        redact: Option<Arc<emberd_intake::redact::Redact>>,
+        kept: emberd_intake::Kept,
+    ) -> anyhow::Result<emberd_intake::Config> {
         let (keys, cors_origins) = self.senders()?;
         Ok(emberd_intake::Config {
             max_request_bytes: usize::try_from(self.max_request.0)?,
             in_flight_bytes: usize::try_from(self.in_flight.0)?,
             cors_origins,
             keys,
+            redact,
             kept: Some(kept),
             ..emberd_intake::Config::new(self.grpc, self.http)
         })
@@ -85,6 +91,14 @@ impl config::Intake {
                 .with_context(|| format!("cannot use the ingest keys in {}", keys.path.display()))
         });
         Ok((keys.transpose()?, emberd_intake::Origins::parse(origins)?))
+    }
+}
+
+impl config::Retention {
+    /// How long what is kept in the database.
+    pub(crate) fn tables(&self) -> Kept {
+        let named = |name: &str| Table::ALL.iter().copied().find(|table| table.as_str() == name);
+        self.tables.iter().filter_map(|(name, kept)| Some((named(name)?, *kept))).collect()
     }
 }
 

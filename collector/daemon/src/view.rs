@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use emberd_api::{Readiness, View};
 use emberd_consumers::Progress;
+use emberd_intake::redact::Redact;
 use emberd_intake::turned_away::What;
 use emberd_intake::{Counters, TurnedAway};
 use emberd_log::{DiskLog, Log};
 use emberd_model::{Clock, UnixNanos};
 use emberd_store::Store;
+use emberd_store::retention::Counts;
 use serde_json::{Map, Value, json};
 
 use crate::judging::Judging;
+use crate::retention;
 use crate::told;
 
 /// Read-only handles on the rooms.
@@ -28,6 +31,8 @@ pub(crate) struct Board {
     turned_away: Arc<TurnedAway>,
     consumers: Vec<Arc<Progress>>,
     judging: Judging,
+    redact: Option<Arc<Redact>>,
+    retention: Option<Arc<Counts>>,
     clock: Arc<dyn Clock>,
     started: UnixNanos,
 }
@@ -43,7 +48,12 @@ impl Board {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        Self { log, store, counters, turned_away, consumers, judging, clock, started }
+        Self { log, store, counters, turned_away, consumers, judging, redact: None, retention: None, clock, started }
+    }
+
+    /// Also what rules took out of spans, and what went because it was old.
+    pub(crate) fn with(self, redact: Option<Arc<Redact>>, retention: Option<Arc<Counts>>) -> Self {
+        Self { redact, retention, ..self }
     }
 
     fn sums(&self) -> Value {
@@ -120,6 +130,7 @@ impl View for Board {
                 "in_flight_bytes": snapshot.in_flight_bytes,
             },
             "database": { "kind": self.store.kind(), "pool": self.store.pool() },
+            "retention": self.retention.as_deref().map(retention::told),
             "plugins": self.judging.standings(),
         })
     }
@@ -131,6 +142,12 @@ impl View for Board {
 
     fn metrics(&self, out: &mut String) {
         self.counters.write_prometheus(out);
+        if let Some(redact) = &self.redact {
+            redact.write_prometheus(out);
+        }
+        if let Some(counts) = &self.retention {
+            retention::write_prometheus(counts, out);
+        }
         for (what, metric) in [(What::Rejected, "rejected"), (What::Refused, "refused")] {
             let spans = self.turned_away.total(what);
             let _ = writeln!(out, "# TYPE emberd_ledger_{metric}_spans gauge\nemberd_ledger_{metric}_spans {spans}");

@@ -21,6 +21,7 @@ use emberd_evaluators_hosts::Hosts;
 use emberd_evaluators_jobs::live::{self, Live};
 use emberd_evaluators_jobs::outbox::{self, Outbox};
 use emberd_evaluators_jobs::{self as jobs, Engine};
+use emberd_intake::redact::Redact;
 use emberd_intake::{Doors, Kept, TurnedAway};
 use emberd_log::{CursorFile, DiskLog, Log, Recovery};
 use emberd_model::Offset;
@@ -32,6 +33,7 @@ use crate::config::{self, Config};
 use crate::judging::Judging;
 use crate::reconcile;
 use crate::reload::Controls;
+use crate::retention::Retention;
 use crate::rooms::Rooms;
 use crate::run_file::OwnRunFile;
 use crate::settings::PHOENIX;
@@ -55,6 +57,7 @@ pub(crate) struct Daemon {
     store: Store,
     consumers: Vec<Consumer>,
     evaluation: Evaluation,
+    retention: Option<Retention>,
     api: Api,
     addresses: Addresses,
     /// None where nothing is consumed, or nothing is to be reconciled.
@@ -105,7 +108,9 @@ pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles)
     let turned_away = TurnedAway::open(world.disk.clone(), &data_dir.join("ledger")); // what we did not keep
     let turned_away = Arc::new(turned_away.context("cannot open the ledger")?);
     let kept = Kept { counts: turned_away.clone(), clock: world.clock.clone() };
-    let intake = emberd_intake::Config { handed: std::mem::take(&mut world.handed.doors), ..config.intake.room(kept)? };
+    let redact = Redact::new(std::mem::take(&mut config.redact))?.map(Arc::new);
+    let intake = config.intake.room(redact.clone(), kept)?;
+    let intake = emberd_intake::Config { handed: std::mem::take(&mut world.handed.doors), ..intake };
     let doors = Doors::bind(intake, log.clone(), world.clock.clone()).context("cannot bind the OTLP doors")?;
     let doors_at = doors.addresses();
     if config.rolled_back {
@@ -124,7 +129,9 @@ pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles)
     let handle = evaluation.engine.handle();
     let judging = Judging { hosts: evaluation.hosts.clone(), handle: handle.clone() };
     let (counters, clock) = (doors.counters(), world.clock.clone());
-    let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock);
+    let retention = roles.consume.then(|| parts.retention()).transpose()?; // what we let go of
+    let board = Board::new(log.clone(), store.clone(), counters, turned_away, progress, judging, clock)
+        .with(redact, retention.as_ref().map(Retention::counts));
     let caches = config.cache.room(config.identity.as_ref(), world.clock.clone())?; // what was read before
     let callers = config.identity.take();
     let handed = world.handed.api.take();
@@ -144,6 +151,7 @@ pub(crate) async fn assemble(mut config: Config, mut world: World, roles: Roles)
         store,
         consumers,
         evaluation,
+        retention,
         api,
         addresses,
         reconcile,
@@ -268,6 +276,11 @@ impl Parts<'_> {
         let how = config.room(name.as_str().to_owned(), &self.config.recorder)?;
         let run = archiver::Archiver::new(how, parts).context("cannot make the archiver")?;
         Ok(Consumer { progress, run: Run::Archiver(Box::new(run)) })
+    }
+
+    fn retention(&self) -> anyhow::Result<Retention> {
+        let quarantine = Quarantine::open(&self.data_dir.join("quarantine")).context("cannot open the quarantine")?;
+        Ok(Retention::new(&self.config.retention, self.store.clone(), quarantine, self.world.clock.clone()))
     }
 
     fn evaluation(&self, consumers: &[Consumer], runs: bool) -> anyhow::Result<Evaluation> {
@@ -401,7 +414,7 @@ impl Daemon {
 
     /// Runs until `stop`, then stops in the order that data flows: doors, log, consumers, API.
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { data_dir, doors, log, store, consumers, evaluation, api, addresses, .. } = self;
+        let Self { data_dir, doors, log, store, consumers, evaluation, retention, api, addresses, .. } = self;
         let Self { reconcile, systemd, switches, rolled_back, .. } = self;
         let (judging, recording, watched) = switches.watched();
         let [leave, stop_doors, stop_consumers, stop_evaluation, stop_api] =
@@ -418,7 +431,8 @@ impl Daemon {
             .into_iter()
             .map(|consumer| rooms.consumer(consumer, &recording, stop_consumers.clone(), &leave))
             .collect();
-        let judges = rooms.evaluation(evaluation, &judging, &stop_evaluation);
+        let mut judges = rooms.evaluation(evaluation, &judging, &stop_evaluation);
+        judges.extend(retention.map(|retention| rooms.spawn("retention", retention.run(stop_evaluation.clone()))));
         drop((judging, recording));
         let reconciling = reconcile.map(|kept| rooms.reconcile(kept, stop_evaluation.clone()));
         let api = rooms.spawn("api", {

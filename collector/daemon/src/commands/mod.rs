@@ -12,12 +12,14 @@ mod books;
 mod check_config;
 mod dataset;
 mod doctor;
+mod erase;
 mod eval;
 mod ledger;
 mod log;
 mod migrate;
 mod quarantine;
 mod reconcile;
+mod redact;
 mod remote;
 mod replay;
 mod restore;
@@ -71,6 +73,10 @@ enum Command {
     Archive(archive::Options),
     /// Hold rollups, rows and Phoenix against what they were made of; --fix heals what differs
     Reconcile(reconcile::Options),
+    /// Take what is known of a user, a session or a trace out of tables, quarantine and Phoenix, with a receipt
+    Erase(erase::Options),
+    /// Show what the configuration's [[redact]] rules make of an export, and how often each was needed
+    Redact(redact::Options),
     /// Look at the log's segments, or check every byte of them
     Log(log::Options),
     /// Run evaluators over a dataset or past traces, watch them, and see why a trace was scored or not
@@ -159,6 +165,8 @@ pub(crate) async fn run(cli: Cli) -> ExitCode {
         Command::Replay(options) => replay::run(&options).await,
         Command::Archive(options) => archive::run(&options).await,
         Command::Reconcile(options) => reconcile::run(&options).await,
+        Command::Erase(options) => erase::run(&options).await,
+        Command::Redact(options) => redact::run(&options),
         Command::Log(options) => log::run(&options),
         Command::Eval(options) => eval::run(&options).await,
         Command::Dataset(options) => dataset::run(&options).await,

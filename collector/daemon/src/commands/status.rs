@@ -102,6 +102,18 @@ fn told(status: &Value) -> String {
             status["database"]["pool"]["max"]
         ),
     );
+    let deleted: Vec<String> = status["retention"]["deleted"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(table, rows)| format!("{rows} {table}"))
+        .collect();
+    if !deleted.is_empty() {
+        line("let go", format!("{} since the start", deleted.join(", ")));
+    }
+    if let Some(error) = status["retention"]["failing"].as_str() {
+        line("!", format!("what is too old stays: {error}"));
+    }
     if let Some(error) = status["database"]["error"].as_str() {
         line("!", format!("the database: {error}"));
     }

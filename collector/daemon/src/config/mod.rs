@@ -9,7 +9,7 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`], [`flags`] and [`rollback`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`], [`flags`], [`redact`], [`retention`] and [`rollback`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`changes`] says what one configuration has that another had not, and which keys a running emberd takes up.
 //! - [`supervisor`]: what systemd says in the environment, and the sockets that it hands over.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
@@ -25,6 +25,8 @@ mod faults;
 mod flags;
 mod identity;
 mod reader;
+mod redact;
+mod retention;
 mod rollback;
 mod secret;
 mod sections;
@@ -46,6 +48,7 @@ use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use flags::{Flag, Flags};
 pub(crate) use identity::Identity;
+pub(crate) use retention::Retention;
 pub(crate) use rollback::{ROLLED_BACK, Rollback};
 pub(crate) use secret::{Secret, SecretFile};
 pub(crate) use sections::{
@@ -106,6 +109,8 @@ pub(crate) struct Config {
     pub data_dir: PathBuf,
     /// The OTLP doors.
     pub intake: Intake,
+    /// What is taken out of spans before they are kept.
+    pub redact: Vec<emberd_intake::redact::Rule>,
     /// The span log.
     pub log: Log,
     /// The database.
@@ -116,6 +121,8 @@ pub(crate) struct Config {
     pub forward: Vec<Forward>,
     /// How spans become rows.
     pub recorder: Recorder,
+    /// How long what is kept.
+    pub retention: Retention,
     /// Where models are asked.
     pub llm: Llm,
     /// Evaluators of one's own.
@@ -198,11 +205,13 @@ fn read(
     let data_dir = data_dir.or(named).unwrap_or_else(|| DATA_DIR.into());
     let mut config = Config {
         intake: sections::intake(&mut reader),
+        redact: redact::redact(&mut reader),
         log: sections::log(&mut reader),
         store: sections::store(&mut reader, &data_dir),
         phoenix: sections::phoenix(&mut reader),
         forward: sections::forward(&mut reader),
         recorder: sections::recorder(&mut reader),
+        retention: retention::retention(&mut reader),
         llm: evaluation::llm(&mut reader),
         plugins: evaluation::plugins(&mut reader),
         identity: identity::identity(&mut reader),

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub struct Endpoint {
 struct Book {
     calls: AtomicU64,
     nano_dollars: AtomicI64,
+    /// What was asked.
+    heard: Mutex<String>,
 }
 
 impl Endpoint {
@@ -48,6 +50,11 @@ impl Endpoint {
         self.book.calls.load(SeqCst)
     }
 
+    /// The bodies of all calls, one behind the other.
+    pub fn heard(&self) -> String {
+        self.book.heard.lock().unwrap().clone()
+    }
+
     /// What all calls cost, in nano-dollars, by the price of gpt-4o-mini.
     pub fn bill(&self) -> i64 {
         self.book.nano_dollars.load(SeqCst)
@@ -59,6 +66,7 @@ fn serve(stream: TcpStream, pause: Duration, book: &Book) {
     while let Some(text) = request(&mut stream) {
         let prompt_tokens = text.len() as i64 / 4 + 10;
         book.calls.fetch_add(1, SeqCst);
+        book.heard.lock().unwrap().push_str(&text);
         book.nano_dollars.fetch_add(prompt_tokens * PRICES.0 + COMPLETION_TOKENS * PRICES.1, SeqCst);
         std::thread::sleep(pause);
         if stream.get_mut().write_all(answer(&text, prompt_tokens).as_bytes()).is_err() {
