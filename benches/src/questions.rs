@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long)]
     dir: PathBuf,
     /// A Python that has duckdb
-    #[arg(long, env = "EMBERD_BENCH_PYTHON")]
+    #[arg(long)]
     python: PathBuf,
 }
 
@@ -80,7 +80,8 @@ fn write(options: &Options) -> anyhow::Result<(String, u64)> {
         if trace.is_empty() {
             let batch = varied(first, file);
             let decoded = ExportTraceServiceRequest::decode(batch.body)?;
-            trace = decoded.resource_spans[0].scope_spans[0].spans[0].trace_id.iter().map(|b| format!("{b:02x}")).collect();
+            trace =
+                decoded.resource_spans[0].scope_spans[0].spans[0].trace_id.iter().map(|b| format!("{b:02x}")).collect();
         }
         let done = options.dir.join(format!("{file}.done"));
         if !done.exists() {
@@ -133,7 +134,10 @@ fn varied(first: u64, file: u64) -> Batch {
         span.end_time_unix_nano += file % DAYS * DAY_NANOS;
         let number = u64::from_be_bytes(span.span_id.clone().try_into().unwrap_or_default());
         if number % 50 == 0 {
-            let message = format!("model said {}", ["429: slow down", "500: try again", "deadline exceeded"][(number / 50 % 3) as usize]);
+            let message = format!(
+                "model said {}",
+                ["429: slow down", "500: try again", "deadline exceeded"][(number / 50 % 3) as usize]
+            );
             span.status = Some(Status { code: 2, message });
         }
     }

@@ -215,6 +215,12 @@ impl Reconcile<'_> {
                 self.compare(trace, state, &rows, &prices, &mut found, &mut wrong);
                 told(found.compared);
             }
+            // What was let go of has no row, and shall have none.
+            let lacking: Vec<TraceId> = wrong.keys().filter(|trace| !rows.contains_key(trace)).copied().collect();
+            for trace in self.store.gone(&lacking).await.context("cannot read which traces went")? {
+                wrong.remove(&trace);
+                found.missing -= 1;
+            }
             if self.fix && !wrong.is_empty() {
                 found.healed += self.record(wrong, &prices).await?;
             }
@@ -236,7 +242,6 @@ impl Reconcile<'_> {
         found.compared += 1;
         let Some(stored) = rows.get(&trace) else {
             found.missing += 1;
-            found.example(|| format!("trace {trace} has no row"));
             wrong.insert(trace, state);
             return;
         };

@@ -297,6 +297,21 @@ impl Store {
 }
 
 impl Store {
+    /// Those of these traces that were let go of, by retention or because somebody asked: they have no row, and shall have none.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn gone(&self, traces: &[TraceId]) -> Result<Vec<TraceId>, Error> {
+        let mut gone = Vec::new();
+        for trace in traces {
+            let found = self.lines("SELECT 1 FROM emberd.forgotten WHERE trace_id = $1", &binds![&trace.0[..]]).await?;
+            if !found.is_empty() {
+                gone.push(*trace);
+            }
+        }
+        Ok(gone)
+    }
+
     /// Takes the rows and states of these traces away, as if nothing had ever been recorded of them, so that recording their spans again makes
     /// both anew. Rollups are left as they are: count them again afterwards.
     ///

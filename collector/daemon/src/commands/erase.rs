@@ -6,8 +6,10 @@
 //! On disk: `DATA_DIR/receipts/erase-MICROS-SUBJECT.json`, made before anything goes and replaced when all is done.
 //! Kept by: `tests/it/erasing.rs`.
 //!
-//! `seek`: which traces. `receipt`: what was done, kept.
+//! `seek`: which traces. `archived`: the archive's part. `receipt`: what was done, kept.
 
+#[path = "erase/archived.rs"]
+mod archived;
 #[path = "erase/receipt.rs"]
 mod receipt;
 #[path = "erase/seek.rs"]
@@ -85,27 +87,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How long a running emberd may take to let quarantined spans go.
 const QUARANTINE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where files of the archive would be rewritten without some traces.
-pub(crate) trait Archive {
-    /// What it is called in the receipt.
-    fn place(&self) -> &'static str;
-    /// How many rows there are of these traces; taken away unless this is only a look.
-    async fn without(&self, traces: &BTreeSet<TraceId>, erase: bool) -> anyhow::Result<u64>;
-}
-
-/// There is none.
-struct NoArchive;
-
-impl Archive for NoArchive {
-    fn place(&self) -> &'static str {
-        "archive"
-    }
-
-    async fn without(&self, _traces: &BTreeSet<TraceId>, _erase: bool) -> anyhow::Result<u64> {
-        Ok(0)
-    }
-}
-
 pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let place = match Place::open(&options.place) {
         Ok(place) => place,
@@ -113,7 +94,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let store = place.store().await?;
     let now = World::real().clock.now();
-    let erasing = Erasing { options, place: &place, store: &store, now, archive: NoArchive };
+    let erasing = Erasing { options, place: &place, store: &store, now };
     let done = erasing.run().await;
     store.close().await;
     let receipt = done?;
@@ -124,15 +105,14 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if receipt.nothing_is_left() || options.dry_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-struct Erasing<'a, A> {
+struct Erasing<'a> {
     options: &'a Options,
     place: &'a Place,
     store: &'a Store,
     now: UnixNanos,
-    archive: A,
 }
 
-impl<A: Archive> Erasing<'_, A> {
+impl Erasing<'_> {
     async fn run(&self) -> anyhow::Result<Receipt> {
         let subject = &self.options.subject;
         let mut whom = Whom::default();
@@ -158,6 +138,7 @@ impl<A: Archive> Erasing<'_, A> {
         traces.extend(subject.trace);
         traces.extend(receipt::unfinished(&self.place.config.data_dir, subject.kind(), &subject.name())?);
         traces.extend(seek::named_in_log(self.place, &whom)?);
+        traces.extend(archived::traces_naming(self.place, &whom).await?);
         traces.extend(seek::named_in_quarantine(&quarantine, &whom)?);
         let log = seek::in_log(self.place, &traces)?;
 
@@ -251,7 +232,7 @@ impl<A: Archive> Erasing<'_, A> {
             .map(|(place, rows)| (place.to_owned(), rows))
             .collect();
         counts.push(("quarantine".to_owned(), Self::quarantined(quarantine, traces)?.len() as u64));
-        counts.push((self.archive.place().to_owned(), self.archive.without(traces, false).await?));
+        counts.push(("archive".to_owned(), archived::spans_of(self.place, traces).await?));
         if let Some(phoenix) = self.phoenix()? {
             let mut held = 0;
             for trace in traces {
@@ -278,7 +259,7 @@ impl<A: Archive> Erasing<'_, A> {
                 phoenix.delete_session(session).await.context(FAILED)?;
             }
         }
-        self.archive.without(traces, true).await?;
+        archived::erase(self.place, traces).await.context("the archive did not let go; give the command again")?;
         self.let_go(quarantine, traces, receipt).await?;
         self.store.erase(whom, traces, self.now).await?;
         Ok(())

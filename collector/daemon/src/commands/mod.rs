@@ -73,7 +73,7 @@ enum Command {
     Archive(archive::Options),
     /// Hold rollups, rows and Phoenix against what they were made of; --fix heals what differs
     Reconcile(reconcile::Options),
-    /// Take what is known of a user, a session or a trace out of tables, quarantine and Phoenix, with a receipt
+    /// Take what is known of a user, a session or a trace out of tables, archive, quarantine and Phoenix, with a receipt
     Erase(erase::Options),
     /// Show what the configuration's [[redact]] rules make of an export, and how often each was needed
     Redact(redact::Options),

@@ -499,7 +499,11 @@ fn no_secret_needs_to_stand_in_the_file() {
     assert_eq!(config.phoenix.api_key.as_ref().unwrap().read().unwrap().reveal(), "hush");
     assert!(!format!("{config:?}").contains("hush") && config.warnings().is_empty());
 
-    assert!(place.faults(&[]).contains("[phoenix] api_key_file: no credentials were handed over (CREDENTIALS_DIRECTORY is not set)"));
+    assert!(
+        place
+            .faults(&[])
+            .contains("[phoenix] api_key_file: no credentials were handed over (CREDENTIALS_DIRECTORY is not set)")
+    );
     let both = place.faults(&[credentials, ("DATABASE_URL", "postgres://h/d")]);
     assert!(both.contains("[store] url_file: url is set too"), "{both}");
     let open = place.file("one", 0o644, "hush").faults(&[credentials]);
