@@ -1,6 +1,7 @@
 //! The targets, by the room whose parser they try.
 
 mod answer;
+mod archive;
 mod cache;
 mod config;
 mod cut;
@@ -65,6 +66,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dataset_json", run: datasets::dataset_json, seeds: datasets::json_seeds },
     Target { name: "dataset_jsonl", run: datasets::dataset_jsonl, seeds: datasets::lines_seeds },
     Target { name: "dataset_csv", run: datasets::dataset_csv, seeds: datasets::csv_seeds },
+    Target { name: "archive_rows", run: archive::rows, seeds: seeds::requests },
+    Target { name: "archive_wild", run: archive::wild, seeds: seeds::none },
+    Target { name: "archive_file", run: archive::file, seeds: archive::file_seeds },
     Target { name: "cache_wire", run: cache::cache_wire, seeds: cache::seeds },
     Target { name: "cache_pattern", run: cache::cache_pattern, seeds: cache::pattern_seeds },
 ];
