@@ -2,6 +2,7 @@
 
 mod answer;
 mod archive;
+mod archive_manifest;
 mod cache;
 mod config;
 mod cut;
@@ -68,8 +69,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dataset_json", run: datasets::dataset_json, seeds: datasets::json_seeds },
     Target { name: "dataset_jsonl", run: datasets::dataset_jsonl, seeds: datasets::lines_seeds },
     Target { name: "dataset_csv", run: datasets::dataset_csv, seeds: datasets::csv_seeds },
+    Target { name: "archive_rows", run: archive::rows, seeds: seeds::requests },
+    Target { name: "archive_wild", run: archive::wild, seeds: seeds::none },
+    Target { name: "archive_file", run: archive::file, seeds: archive::file_seeds },
     Target { name: "cache_wire", run: cache::cache_wire, seeds: cache::seeds },
-    Target { name: "archive_entry", run: archive::archive_entry, seeds: archive::seeds },
+    Target { name: "archive_entry", run: archive_manifest::archive_entry, seeds: archive_manifest::seeds },
     Target { name: "cache_pattern", run: cache::cache_pattern, seeds: cache::pattern_seeds },
 ];
 

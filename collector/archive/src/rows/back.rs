@@ -257,11 +257,11 @@ fn links(rows: &Columns, row: usize) -> Result<Vec<Link>, Odd> {
 }
 
 /// Gives the attributes in lists to their elements.
-fn attributes<'e>(
+fn attributes(
     rows: &Columns,
     row: usize,
     [key, value]: [Column; 2],
-    elements: &mut dyn Iterator<Item = &'e mut Vec<KeyValue>>,
+    elements: &mut dyn Iterator<Item = &mut Vec<KeyValue>>,
 ) -> Result<(), Odd> {
     let mut element = None;
     for (key, value) in rows.list(key, row).zip(rows.list(value, row)) {

@@ -23,10 +23,10 @@ use super::dict::Dict;
 use super::pack::{put_delta, put_hybrid, put_varint, width_of};
 use super::schema::{Coding, Spec};
 
-/// A page ends when its values have so many bytes.
+/// A page ends when its values have so many bytes: of what has less than 128 KiB zstd keeps smaller tables, and packs less.
 const PAGE_BYTES: usize = 256 << 10;
 /// Or when it has so many rows.
-const PAGE_ROWS: u64 = 20_000;
+const PAGE_ROWS: u64 = 8_192;
 /// What is beyond goes into pages without a dictionary.
 const DICT_BYTES: usize = 1 << 20;
 /// Room before the texts of a page for its levels, so that they need not be moved.
@@ -559,7 +559,7 @@ fn int_of(bytes: &[u8]) -> i64 {
 /// A text's beginning, which is not greater.
 fn cut_down(text: &[u8]) -> Vec<u8> {
     let cut = text.len().min(STATISTICS_BYTES);
-    std::str::from_utf8(text).map_or(&text[..cut], |text| text[..text.floor_char_boundary(cut)].as_bytes()).to_vec()
+    std::str::from_utf8(text).map_or(&text[..cut], |text| &text.as_bytes()[..text.floor_char_boundary(cut)]).to_vec()
 }
 
 /// A short text that is not less; none if there is none that is still UTF-8.

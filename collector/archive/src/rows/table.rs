@@ -29,7 +29,7 @@ pub(super) const VERSION: u32 = 1;
 /// A row group ends with so many rows.
 const GROUP_ROWS: u64 = 100_000;
 /// Or when its pages are so long.
-const GROUP_BYTES: usize = 24 << 20;
+const GROUP_BYTES: usize = 20 << 20;
 /// Pages are looked at each time so many bytes have come.
 const LOOK_BYTES: usize = 64 << 10;
 

@@ -52,6 +52,43 @@ fn many_spans_come_back_in_order() {
     assert_same(&read(&parts), &expected);
 }
 
+/// More rows than a row group has, of texts that fill dictionaries: session ids and keys of which each comes once, and repeated ones after
+/// them, which the dictionary no longer tells apart.
+#[test]
+fn several_row_groups_and_full_dictionaries_come_back() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use prost::Message as _;
+    let text = |key: String, value: String| {
+        let value = Some(AnyValue { value: Some(Value::StringValue(value)) });
+        KeyValue { key, value, ..KeyValue::default() }
+    };
+    let span = |n: u64| {
+        let mut attributes = vec![text("session.id".into(), format!("session {n}"))];
+        if n < 20_000 {
+            attributes.push(text(format!("key {n}"), String::new()));
+        }
+        if n % 1_000 == 0 {
+            attributes.extend([text("again".into(), "1".into()), text("again".into(), "2".into())]);
+        }
+        let (trace_id, span_id) =
+            ((1_u128 << 90 | u128::from(n / 4)).to_be_bytes().into(), (n + 1).to_be_bytes().into());
+        Span { trace_id, span_id, start_time_unix_nano: 1_795_219_200_000_000_000 + n, attributes, ..Span::default() }
+    };
+    let requests = (0..102_000).step_by(1_000).map(|first: u64| {
+        let scope_spans = vec![ScopeSpans { spans: (first..first + 1_000).map(span).collect(), ..Default::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..Default::default() }];
+        ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+    });
+    let batches = batches(requests);
+    let expected: Vec<Flat> = batches.iter().flat_map(flat).collect();
+    let parts = write(&batches, &How::default());
+    assert_eq!(parts.len(), 1);
+    assert!(read(&parts) == expected);
+}
+
 /// Files of stretches of the log, and of stretches that interleave, merge to the files of the whole, row for row.
 #[test]
 fn merged_files_hold_what_they_were_made_of() {

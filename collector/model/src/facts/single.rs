@@ -4,7 +4,7 @@
 //! where texts are cut. A function of the span, its scope and its resource.
 //! Cost:    one pass over the span's attributes, which the caller shares.
 //! Not here: the words of a trace, its distinct calls (both need the whole trace).
-//! Kept by:  `tests::a_single_span_says_what_its_trace_says`.
+//! Kept by:  `a_span_alone_says_what_its_trace_says` of the archive's tests (every span of real exports, alone).
 
 use std::borrow::Cow;
 
