@@ -299,8 +299,19 @@ impl Archive {
         Ok(())
     }
 
-    /// Notes what lies there of this log and counts for nothing: of a process that died, or of a call that took effect late.
-    pub async fn find_orphans(&mut self) -> Result<(), Error> {
+    /// Removes what lies there of this log and counts for nothing, and says how many files that were. Opening does so; a put that
+    /// took effect only after its process had died is found by doing it again, once a day, say.
+    pub async fn sweep(&mut self) -> Result<usize, Error> {
+        // First, for until then it is not known whether the files of an attempt count.
+        self.settle().await?;
+        self.find_orphans().await?;
+        let found = self.orphans.len();
+        self.clean().await?;
+        Ok(found)
+    }
+
+    /// Notes what lies there of this log and counts for nothing. Nothing is unsettled.
+    async fn find_orphans(&mut self) -> Result<(), Error> {
         let entries = self.place.list(&format!("{MANIFESTS}{}/", self.state.log)).await?;
         let data = self.place.list("").await?;
         let is_orphan = |name: &String| {

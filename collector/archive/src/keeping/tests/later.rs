@@ -242,11 +242,32 @@ async fn only_what_is_ours_is_removed() {
             files.insert(name.clone(), Bytes::from_static(b"1 2\n"));
         }
     });
-    let archive = Archive::open(sim.clone(), LOG).await.expect("nothing fails");
+    let mut archive = Archive::open(sim.clone(), LOG).await.expect("nothing fails");
     let names = sim.names();
     assert!(strangers.iter().chain([&ours]).all(|name| names.contains(name)), "{names:?}");
     assert!(!names.contains(&orphan) && !names.contains(&half), "{names:?}");
     assert_eq!(archive.state().files.len(), 1);
+    // A put of the dead process that comes only now.
+    sim.edit(|files| drop(files.insert(orphan.clone(), Bytes::from_static(b"1 2\n"))));
+    assert_eq!(archive.sweep().await.expect("nothing fails"), 1);
+    assert_eq!(archive.sweep().await.expect("nothing fails"), 0);
+    assert!(!sim.names().contains(&orphan) && sim.names().contains(&ours));
+}
+
+/// A sweep after a commit whose answer was lost: its files count, and stay.
+#[tokio::test]
+async fn a_sweep_makes_sure_first() {
+    // Opening makes four calls; then come three files, and the entry.
+    for call in 4..8 {
+        let sim = Arc::new(Sim::new(vec![(call, super::sim::How::Lost)]));
+        let mut archive = Archive::open(sim.clone(), LOG).await.expect("the fault comes later");
+        let failed = archive.commit(0, 40, parts(0, 40), "b".into()).await.is_err();
+        archive.sweep().await.expect("nothing fails any more");
+        let due = if failed && archive.cursor().is_none() { 0 } else { 40 };
+        assert_eq!(sim.seen().len(), due, "call {call}");
+        assert!(verify(&*sim, |_, _| {}).await.expect("nothing fails any more").is_right());
+        assert_eq!(archive.cursor(), (due > 0).then_some(40));
+    }
 }
 
 /// Entries go when a whole one says it all; reading finds the same.

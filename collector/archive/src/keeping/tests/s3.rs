@@ -124,13 +124,18 @@ async fn an_error_says_what_to_do() {
 async fn a_server_that_is_killed_loses_and_doubles_nothing() {
     const KILLS: usize = 12;
     let Some(server) = Server::start() else { return };
-    let (kills, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (kills, commits, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let (mut cursor, mut failures, mut opened) = (0, 0, 0);
     let place = server.place("prod");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for nth in 0..KILLS {
-                std::thread::sleep(Duration::from_millis(20 + 17 * (nth as u64 % 7)));
+                // Each time within what follows two commits: somewhere in the third one.
+                let (from, began) = (commits.load(SeqCst), Instant::now());
+                while commits.load(SeqCst) < from + 2 && began.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                std::thread::sleep(Duration::from_micros(1_700 * (nth as u64 % 9)));
                 server.kill();
                 kills.fetch_add(1, SeqCst);
                 std::thread::sleep(Duration::from_millis(10 * (nth as u64 % 3)));
@@ -164,9 +169,12 @@ async fn a_server_that_is_killed_loses_and_doubles_nothing() {
                     let to = cursor + 7;
                     let commit = open.commit(cursor, to, parts(cursor, to), format!("up to {to}"));
                     // Now and then the process ends within the call.
-                    let time = if cursor % 5 == 0 { 3 + cursor % 11 } else { 60_000 };
+                    let time = if cursor % 5 == 0 && opened % 4 != 3 { 3 + cursor % 11 } else { 60_000 };
                     match tokio::time::timeout(Duration::from_millis(time), commit).await {
-                        Ok(Ok(())) => cursor = to,
+                        Ok(Ok(())) => {
+                            cursor = to;
+                            commits.fetch_add(1, SeqCst);
+                        }
                         Ok(Err(error)) => {
                             assert!(matches!(error, Error::Place(_)), "{error}");
                             failures += 1;
