@@ -13,17 +13,21 @@ use super::{Config, Parts, Stopped, orders};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often small files are looked for, and old ones.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// How often files are looked for that came late and count for nothing.
+const SWEEP_EVERY: Duration = Duration::from_secs(86_400);
 
 /// When it was done last.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     looked_at: Instant,
     tidied_at: Instant,
+    swept_at: Instant,
 }
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { looked_at: Instant::now(), tidied_at: Instant::now() }
+        let now = Instant::now();
+        Self { looked_at: now, tidied_at: now, swept_at: now }
     }
 }
 
@@ -53,6 +57,10 @@ impl Upkeep {
             return Ok(());
         }
         self.tidied_at = Instant::now();
+        let sweeps = self.swept_at.elapsed() >= SWEEP_EVERY;
+        if sweeps {
+            self.swept_at = Instant::now();
+        }
         let tidied = async {
             // One step at a time: the log is read in between.
             if let Some(done) = archive.compact(today, &config.compaction, orders::merge).await? {
@@ -71,6 +79,9 @@ impl Upkeep {
                     bytes = dropped.bytes,
                     "old files of the archive went"
                 );
+            }
+            if sweeps {
+                archive.sweep().await?;
             }
             Ok::<(), emberd_archive::keeping::Error>(())
         };
