@@ -72,7 +72,7 @@ pub(super) fn archive(reader: &mut Reader) -> Archive {
         every: section.value("every", Duration::from_secs(60)),
         keep: section.value("keep", Duration::ZERO),
         budget: section.value("budget", ByteSize(0)),
-        file: section.value("file", ByteSize(32 << 20)),
+        file: section.value("file", ByteSize(24 << 20)),
     };
     section.check("endpoint", is_bucket || archive.bucket.endpoint.is_none(), "belongs to url = \"s3://..\"");
     section.check("every", (Duration::from_secs(1)..=DAY).contains(&archive.every), "must be from 1s to 24h");

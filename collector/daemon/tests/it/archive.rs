@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use emberd_log::{RealDisk, inspect};
@@ -90,7 +90,7 @@ async fn what_readers_see_is_the_log() {
         assert_eq!(verified["spans"].as_u64(), Some(accepted), "{verified}");
         home.ledger_is_right();
         assert!(emberd.terminate().success());
-        let bytes = compare(&home, accepted);
+        let bytes = compare(&home, &home.path().join("archive"), accepted);
         let figures = [
             ("kills", kills.into()),
             ("spans", accepted.into()),
@@ -102,11 +102,87 @@ async fn what_readers_see_is_the_log() {
     }
 }
 
-/// Every row that DuckDB reads, held against the log; the archive's bytes.
-fn compare(home: &Home, accepted: u64) -> u64 {
+/// An S3 server, whose bucket is a directory.
+struct Bucket {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Bucket {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("spans")).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Self::run(dir.path(), port);
+        Self { dir, port, child }
+    }
+
+    fn run(dir: &Path, port: u16) -> Child {
+        let program = std::env::var_os("EMBERD_TEST_S3_SERVER").expect("set EMBERD_TEST_S3_SERVER, or run make test");
+        let mut server = Command::new(program);
+        server.args(["--quiet", "--port", &format!("127.0.0.1:{port}"), "posix"]).arg(dir);
+        server.envs([("ROOT_ACCESS_KEY", "emberd"), ("ROOT_SECRET_KEY", "emberd-secret")]);
+        let child = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("the S3 server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        child
+    }
+
+    fn killed_and_started_again(&mut self, pause: Duration) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::thread::sleep(pause);
+        self.child = Self::run(self.dir.path(), self.port);
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The bucket's server is killed and comes back, again and again, while spans are archived there: nothing is lost, nothing doubled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_whose_server_dies_loses_nothing() {
+    let mut bucket = Bucket::start();
+    let mut home = Library::new(Kind::Sqlite).await.home;
+    std::fs::write(home.path().join("s3.key"), "emberd-secret").unwrap();
+    std::fs::set_permissions(home.path().join("s3.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    home.configure(&format!(
+        "[archive]\nurl = \"s3://spans/prod\"\nendpoint = \"http://127.0.0.1:{}\"\naccess_key_id = \"emberd\"\n\
+         secret_access_key_file = \"s3.key\"\nevery = \"1s\"\n",
+        bucket.port
+    ));
+    home.set("EMBERD_RECORDER_ROOT_WAIT", "2s");
+    let emberd = home.start();
+    let mut client = Client::connect(&emberd).await;
+    let mut seed = 7;
+    for round in 0..6_u64 {
+        for body in (round * 200..(round + 1) * 200).flat_map(|number| Made::new(number).requests) {
+            client.send_grpc(body).await.unwrap();
+        }
+        tokio::time::sleep(pause(&mut seed)).await;
+        bucket.killed_and_started_again(pause(&mut seed));
+    }
+    let accepted = emberd.get("/api/status").await["ledger"]["accepted_spans"].as_u64().unwrap();
+    wait_for("all to be archived", || {
+        let told = archive(&home, &["list"]);
+        let spans: u64 = told["days"].as_array().unwrap().iter().map(|day| day["spans"].as_u64().unwrap()).sum();
+        (spans == accepted).then_some(())
+    });
+    archive(&home, &["compact"]);
+    assert_eq!(archive(&home, &["verify"])["spans"].as_u64(), Some(accepted));
+    home.ledger_is_right();
+    assert!(emberd.terminate().success());
+    compare(&home, &bucket.dir.path().join("spans/prod"), accepted);
+}
+
+/// Every row that DuckDB reads in `root`, held against the log; the archive's bytes.
+fn compare(home: &Home, root: &Path, accepted: u64) -> u64 {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/archive/read.py");
-    let root = home.path().join("archive");
-    let mut reading = Command::new(python()).arg(script).arg(&root).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reading = Command::new(python()).arg(script).arg(root).stdout(Stdio::piped()).spawn().unwrap();
     let mut rows = BufReader::new(reading.stdout.take().unwrap()).lines();
     let mut next_row = || -> Value { serde_json::from_str(&rows.next().unwrap().unwrap()).unwrap() };
     let mut seen = 0;
