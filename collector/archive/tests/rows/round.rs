@@ -70,7 +70,7 @@ fn several_row_groups_and_full_dictionaries_come_back() {
         if n < 20_000 {
             attributes.push(text(format!("key {n}"), String::new()));
         }
-        if n % 1_000 == 0 {
+        if n.is_multiple_of(1_000) {
             attributes.extend([text("again".into(), "1".into()), text("again".into(), "2".into())]);
         }
         let (trace_id, span_id) =
