@@ -157,6 +157,8 @@ async fn held_by_phoenix(phoenix: &Phoenix, word: &str) -> usize {
 /// Somebody's traces are gone from tables, quarantine and Phoenix; those of others are there until they are asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_is_erased_everywhere() {
+    // Before the first client is made.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let phoenix = phoenix::started(dir.path(), Ports::free().unwrap()).await;
     somebody_is_erased(Kind::Sqlite, 10, &phoenix).await;

@@ -280,12 +280,9 @@ fn nothing_hides_in_the_wire_form() {
     // Field 200, text; field 9, a pair whose value is set twice and whose key stands last.
     raw.extend(b"\xc2\x0c\x07u@x.com");
     raw.extend(b"\x4a\x18\x12\x09\x0a\x07v@x.com\x12\x08\x0a\x06w@x.co\x0a\x01k");
-    let mut request = Vec::new();
-    for bytes in [&raw] {
-        let scope = [&[0x12, bytes.len() as u8][..], bytes].concat();
-        let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
-        request = [&[0x0a, resource.len() as u8][..], &resource].concat();
-    }
+    let scope = [&[0x12, raw.len() as u8][..], &raw].concat();
+    let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
+    let request = [&[0x0a, resource.len() as u8][..], &resource].concat();
     assert_eq!(wire::check(&request, &Limits::default()).unwrap().spans, 1);
     let left = rules.request(&request, &Limits::default()).unwrap().body.unwrap();
     assert!(memchr::memchr(b'@', &left).is_none(), "{:?}", String::from_utf8_lossy(&left));
