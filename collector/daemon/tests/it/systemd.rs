@@ -55,7 +55,7 @@ fn answers(api: &str) -> bool {
 }
 
 /// READY is said when the ports answer; WATCHDOG goes on with a database and an endpoint that are away, with the truth beside it; a
-/// reload begins and ends; STOPPING is said, and the exit is clean.
+/// reload begins and ends; STOPPING is said as soon as the stop begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_hears_the_truth() {
     let mut home = Home::new();
@@ -89,7 +89,8 @@ async fn systemd_hears_the_truth() {
     hears.until(|said| said == "READY=1");
     emberd.signal("TERM");
     hears.until(|said| said.starts_with("STOPPING=1\n"));
-    assert!(emberd.ended().success());
+    // How the stop goes on is `stopping`'s.
+    emberd.kill();
 }
 
 /// What systemd does with a socket unit: binds three sockets, and starts emberd with them whenever it is told to.
