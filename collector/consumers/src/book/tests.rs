@@ -146,7 +146,7 @@ fn the_first_form_is_read_and_written_for_ever() {
     let disk = SimDisk::new();
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), dir(), "sink").unwrap();
     journal.replace(&snapshot).unwrap();
-    let first = open(&disk);
+    let mut first = open(&disk);
     let account = |hour| Account::new(Hour(hour), "shop");
     let lines = |file: &BookFile| -> Vec<_> {
         file.stored().book.lines().map(|(account, fate, spans)| (account.clone(), fate.clone(), spans)).collect()

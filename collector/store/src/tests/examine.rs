@@ -60,7 +60,7 @@ fn a_copy_is_of_one_moment() {
         assert_eq!((seen.journal.as_str(), seen.damage), ("delete", Some(vec![])));
         assert!(!to.with_extension("db-wal").exists() && !to.with_extension("db-shm").exists());
         let there = rusqlite::Connection::open(&to).unwrap();
-        let count: u64 = there.query_row("SELECT count(*) FROM prompts", [], |row| row.get(0)).unwrap();
+        let count: i64 = there.query_row("SELECT count(*) FROM prompts", [], |row| row.get(0)).unwrap();
         assert!((101..=161).contains(&count), "{count}");
         crate::copy::file(&to.with_file_name("absent.db"), &to.with_file_name("c.db"), |_, _| ()).await.unwrap_err();
         assert!(!to.with_file_name("absent.db").exists());
