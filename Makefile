@@ -9,6 +9,7 @@
 #   make fuzz    every fuzz target guided by coverage, SECONDS=60 each (TARGETS="walk json" for some); stops at a crash
 #   make phoenix-kills   kills and stops of a real Phoenix under load (KILLS=10)
 #   make deb     the Debian package, in $CARGO_TARGET_DIR/debian; make try-deb puts it through its life under a real systemd (as root)
+#   make archive KILLS=50 TRACES=330000   a million spans archived through kills, and read by DuckDB and pyarrow
 #   make reliability     docs/reliability.md, from the figures that the last `make test` printed
 
 SHELL := /bin/bash
@@ -25,6 +26,7 @@ BIN := $(CARGO_TARGET_DIR)/debug/emberd
 DEMO_ARGS ?=
 CYCLES ?= 20
 KILLS ?= 1
+TRACES ?= 3000
 # What the tests printed last, figures among it.
 OUTPUT := $(CARGO_TARGET_DIR)/test-output.txt
 BENCH_ARGS ?=
@@ -32,10 +34,10 @@ RIG ?= ../shared/rig
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: help setup rust build demo test run check bench kill fuzz phoenix-kills reliability deb try-deb
+.PHONY: help setup rust build demo test run check bench kill fuzz phoenix-kills archive reliability deb try-deb
 
 help:
-	@sed -n '3,12p' Makefile | cut -c3-
+	@sed -n '3,14p' Makefile | cut -c3-
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then run this again"; exit 1; }
@@ -56,6 +58,14 @@ run: build
 test: setup
 	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT)
 	.ci/with-services $(CARGO) test --locked --workspace --no-fail-fast 2>&1 | tee -a $(OUTPUT)
+
+# A million spans, killed fifty times, and read by DuckDB and pyarrow: a quarter of an hour.
+archive: export EMBERD_TEST_ARCHIVE_KILLS = $(KILLS)
+archive: export EMBERD_TEST_ARCHIVE_TRACES = $(TRACES)
+archive: setup
+	@mkdir -p $(dir $(OUTPUT)) && .ci/figures begin >$(OUTPUT).archive
+	.ci/with-services $(CARGO) test --locked -p emberd-daemon --test it archive::what_readers -- --nocapture 2>&1 | tee -a $(OUTPUT).archive
+	@echo "to keep this: .ci/figures long $(OUTPUT).archive make archive KILLS=$(KILLS) TRACES=$(TRACES)"
 
 reliability:
 	.ci/figures render $(OUTPUT)

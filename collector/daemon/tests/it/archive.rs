@@ -98,7 +98,7 @@ async fn what_readers_see_is_the_log() {
             ("lost", 0.into()),
             ("doubled", 0.into()),
         ];
-        super::figure("A1", &figures);
+        super::figure("F18", &figures);
     }
 }
 
