@@ -66,7 +66,7 @@ pub(super) fn retention(reader: &mut Reader) -> Retention {
         tables.extend(kept.map(|kept| (table, kept)));
     }
     let For(quarantine) = section.value("quarantine", For(None));
-    let most: ByteSize = section.value("quarantine_max", ByteSize(0));
+    let quarantine_max: Option<ByteSize> = section.value("quarantine_max", None);
     section.finish();
-    Retention { tables, quarantine, quarantine_max: Some(most).filter(|most| most.0 > 0) }
+    Retention { tables, quarantine, quarantine_max }
 }

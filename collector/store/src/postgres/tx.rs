@@ -61,8 +61,10 @@ impl PgTx<'_> {
         let ids: Vec<String> = traces.iter().map(TraceId::to_string).collect();
         let rows: Vec<String> = sqlx::query_scalar(
             "SELECT k.id FROM unnest($1::text[], $2::bytea[]) AS k (id, bytes)
-             WHERE EXISTS (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1)
-                 OR EXISTS (SELECT 1 FROM emberd.forgotten WHERE trace_id = k.bytes LIMIT 1)",
+             CROSS JOIN LATERAL (
+                 (SELECT 1 FROM public.prompt_traces WHERE phoenix_trace_id = k.id LIMIT 1)
+                 UNION ALL (SELECT 1 FROM emberd.forgotten WHERE trace_id = k.bytes LIMIT 1) LIMIT 1
+             ) t",
         )
         .bind(ids)
         .bind(traces.iter().map(|trace| &trace.0[..]).collect::<Vec<_>>())
