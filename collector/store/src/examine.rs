@@ -123,21 +123,22 @@ const RIGHTS: [(&str, &str); 3] = [
     ),
     (
         "make tables in the schema emberd (CREATE on it)",
-        "to_regnamespace('emberd') IS NOT NULL AND NOT coalesce(has_schema_privilege(to_regnamespace('emberd'), 'USAGE, CREATE'), false)",
+        "to_regnamespace('emberd') IS NOT NULL AND NOT coalesce(has_schema_privilege(to_regnamespace('emberd'), 'CREATE'), false)",
     ),
     ("make tables in the schema public (CREATE on it)", "NOT has_schema_privilege('public', 'CREATE')"),
 ];
 
-/// Once the tables are there: rows.
+/// Once the tables are there: rows. Looked up in the catalog, for who may not look into a schema may not name what is in it either.
 const WRITES: [(&str, &str); 2] = [
     (
         "write prompt_traces",
-        "to_regclass('public.prompt_traces') IS NOT NULL \
-         AND NOT has_table_privilege(to_regclass('public.prompt_traces'), 'INSERT')",
+        "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' \
+         AND c.relname = 'prompt_traces' AND NOT has_table_privilege(c.oid, 'INSERT'))",
     ),
     (
         "write its cursor",
-        "to_regclass('emberd.cursors') IS NOT NULL AND NOT has_table_privilege(to_regclass('emberd.cursors'), 'UPDATE')",
+        "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'emberd' \
+         AND c.relname = 'cursors' AND NOT has_table_privilege(c.oid, 'UPDATE'))",
     ),
 ];
 
