@@ -33,7 +33,7 @@ use crate::wiring::known_log_name;
 use crate::world::World;
 
 /// What was received so lately may still be on its way to the tables, the archive and Phoenix.
-const MOVING: Duration = Duration::from_secs(120);
+pub(crate) const MOVING: Duration = Duration::from_secs(120);
 /// Traces whose states are in memory at once: a pass over the spans is made for each such part of them.
 const TRACES_AT_ONCE: u64 = 200_000;
 /// Examples that are told of each part.
@@ -105,7 +105,8 @@ pub(crate) async fn keep(daemon: Arc<Kept>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        let reconcile = Reconcile { config, world, store, log: log.clone(), since: every + every / 4, fix };
+        let reconcile =
+            Reconcile { config, world, store, log: log.clone(), since: every + every / 4, until: MOVING, fix };
         for part in [Part::Rollups, Part::Traces, Part::Phoenix, Part::Evaluations] {
             let found = tokio::select! {
                 () = stop.cancelled() => return,
@@ -148,6 +149,8 @@ pub(crate) struct Reconcile<'a> {
     pub(crate) store: &'a Store,
     pub(crate) log: PathBuf,
     pub(crate) since: Duration,
+    /// What came since then is left alone: [`MOVING`], if nobody says.
+    pub(crate) until: Duration,
     pub(crate) fix: bool,
 }
 
@@ -407,7 +410,7 @@ impl Reconcile<'_> {
     fn source(&self, traces: Option<Arc<HashSet<TraceId>>>) -> anyhow::Result<Source> {
         let now = self.now();
         let from = UnixNanos(now.0.saturating_sub(nanos(self.since)));
-        let to = UnixNanos(now.0.saturating_sub(nanos(MOVING.min(self.since / 10))));
+        let to = UnixNanos(now.0.saturating_sub(nanos(self.until)));
         let places = Places { disk: self.world.disk.clone(), log: Some(self.log.clone()), archive: self.archive()? };
         Ok(Source::open(places, Wanted { from, to, traces }, None, 0))
     }

@@ -158,7 +158,7 @@ impl config::Archive {
             compaction: keeping::Compaction { bytes_target: self.file.0, ..keeping::Compaction::default() },
             retention: keeping::Retention {
                 days: (days > 0).then_some(days),
-                bytes: (self.budget.0 > 0).then_some(self.budget.0),
+                bytes: self.budget.map(|budget| budget.0),
             },
         })
     }

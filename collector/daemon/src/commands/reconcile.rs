@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// What was received since: so long ago, such as 24h or 7d
     #[arg(long, value_name = "AGO", default_value = "24h", value_parser = ago)]
     since: Duration,
+    /// And before then: what came later may still be on its way
+    #[arg(long, value_name = "AGO", default_value = "2m", value_parser = ago)]
+    until: Duration,
     /// Heal what differs; without it, it is only told
     #[arg(long)]
     fix: bool,
@@ -48,6 +51,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         store: &store,
         log: place.log_dir(),
         since: options.since,
+        until: options.until,
         fix: options.fix,
     };
     let (mut told, mut is_well) = (serde_json::Map::new(), true);

@@ -22,8 +22,8 @@ pub(crate) struct Archive {
     pub every: Duration,
     /// How long it is kept, by the day of its start; zero: for ever.
     pub keep: Duration,
-    /// How many bytes are kept; zero: any number.
-    pub budget: ByteSize,
+    /// How many bytes are kept; none: any number.
+    pub budget: Option<ByteSize>,
     /// How large files become.
     pub file: ByteSize,
 }
@@ -71,10 +71,12 @@ pub(super) fn archive(reader: &mut Reader) -> Archive {
         },
         every: section.value("every", Duration::from_secs(60)),
         keep: section.value("keep", Duration::ZERO),
-        budget: section.value("budget", ByteSize(0)),
+        budget: section.value("budget", None),
         file: section.value("file", ByteSize(24 << 20)),
     };
-    section.check("endpoint", is_bucket || archive.bucket.endpoint.is_none(), "belongs to url = \"s3://..\"");
+    if !is_bucket && archive.bucket.endpoint.is_some() {
+        section.warn("endpoint", "means nothing without url = \"s3://..\"");
+    }
     section.check("every", (Duration::from_secs(1)..=DAY).contains(&archive.every), "must be from 1s to 24h");
     section.check(
         "keep",

@@ -296,7 +296,9 @@ pub(super) fn store(reader: &mut Reader, data_dir: &Path) -> Store {
 fn database_file(section: &mut Section<'_>, said: Database) -> Database {
     let Some(file) = section.secret_file("url_file") else { return said };
     section.check("url_file", matches!(section.place_of("url"), Place::Default), "url is set too: set one of them");
-    let url = file.secret().and_then(|url| DatabaseUrl::new(url.reveal()));
+    // What is wrong with it is not shown: all of it may be the password.
+    let read = |url: &str| DatabaseUrl::new(url).map_err(|_| format!("does not hold {DATABASE_FORM}"));
+    let url = file.secret().and_then(|url| read(url.reveal()));
     match url {
         Ok(DatabaseUrl::Postgres { url, .. }) => Database::Postgres(url),
         Ok(_) => {

@@ -174,12 +174,10 @@ fn read_archive(
             };
             for chunk in rows::open(bytes).with_context(|| file.name.clone())? {
                 for batch in chunk.and_then(|chunk| chunk.batches()).with_context(|| file.name.clone())? {
-                    let known = if (day, &log) == (reached.0, &reached.1) {
-                        reached.2.saturating_sub(batch.offset.0)
-                    } else {
-                        0
-                    };
-                    reached = (day, log.clone(), batch.end().0);
+                    // What was fed before is passed over; the place stays where it was until then.
+                    let fed = if (day, &log) == (reached.0, &reached.1) { reached.2 } else { 0 };
+                    let known = fed.saturating_sub(batch.offset.0);
+                    reached = (day, log.clone(), fed.max(batch.end().0));
                     let is_meant = (wanted.from..wanted.to).contains(&batch.received_at);
                     let Some(entry) = wanted.of(batch, known).filter(|_| is_meant) else { continue };
                     let after = Position::Archive { day, log: log.clone(), offset: reached.2 };

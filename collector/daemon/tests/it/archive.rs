@@ -201,13 +201,8 @@ fn compare(home: &Home, root: &Path, accepted: u64) -> u64 {
         (accepted, &json!(accepted), &json!(accepted))
     );
     assert!(reading.wait().unwrap().success());
-    let days = home
-        .path()
-        .join("archive")
-        .read_dir()
-        .unwrap()
-        .map(|day| day.unwrap().path())
-        .filter(|day| day.to_str().unwrap().contains("date="));
+    let days =
+        root.read_dir().unwrap().map(|day| day.unwrap().path()).filter(|day| day.to_str().unwrap().contains("date="));
     let files = days.flat_map(|day| day.read_dir().unwrap()).map(|file| file.unwrap().metadata().unwrap().len());
     files.sum()
 }

@@ -152,8 +152,9 @@ impl Library {
             "llm_time_ms",
         ];
         let hex = if self.kind == Kind::Sqlite { "lower(hex(sketch))" } else { "encode(sketch, 'hex')" };
+        let table = if self.kind == Kind::Sqlite { "emberd_rollups" } else { "emberd.rollups" };
         let tail = format!(
-            "(SELECT prompt_id, resolution, bucket, {}, {hex} AS sketch FROM emberd_rollups) AS r
+            "(SELECT prompt_id, resolution, bucket, {}, {hex} AS sketch FROM {table}) AS r
              ORDER BY prompt_id, resolution, bucket",
             sums.join(", ")
         );

@@ -60,6 +60,7 @@ fn answers(api: &str) -> bool {
 async fn systemd_hears_the_truth() {
     let mut home = Home::new();
     home.set("EMBERD_STORE_URL", "postgres://emberd@127.0.0.1:9/nowhere").set("WATCHDOG_USEC", "100000");
+    home.set("EMBERD_ARCHIVE_ENABLED", "false");
     home.set("EMBERD_FORWARD", "[{ name = \"away\", url = \"http://127.0.0.1:9/v1/traces\" }]");
     let hears = Hears::in_home(&mut home);
     let path = home.path().to_owned();
