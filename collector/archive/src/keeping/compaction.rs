@@ -125,7 +125,7 @@ impl Archive {
 
 /// Small files that follow one another in the log's order, without a large one between them: so the offsets of a day's files never
 /// come to lie in each other, and whoever reads them one after the other reads in the log's order.
-fn runs<'a>(files: Vec<(&'a File, DataName)>, is_small: impl Fn(&File) -> bool) -> Vec<Vec<(&'a File, DataName)>> {
+fn runs(files: Vec<(&File, DataName)>, is_small: impl Fn(&File) -> bool) -> Vec<Vec<(&File, DataName)>> {
     let mut files = files;
     files.sort_by_key(|(_, name)| (name.from, name.to, name.seq, name.part));
     let mut runs = vec![Vec::new()];

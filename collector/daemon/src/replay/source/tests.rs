@@ -14,7 +14,7 @@ use super::{Fed, Places, Position, Source, Wanted};
 
 /// A request of `spans` spans, each in a trace of its own that is `number` and its place.
 fn request(number: u8, spans: u8) -> Vec<u8> {
-    let span = |place| Span { trace_id: vec![number, place].repeat(8), span_id: vec![place + 1; 8], ..Span::default() };
+    let span = |place| Span { trace_id: [number, place].repeat(8), span_id: vec![place + 1; 8], ..Span::default() };
     let scope_spans = vec![ScopeSpans { spans: (0..spans).map(span).collect(), ..ScopeSpans::default() }];
     ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] }
         .encode_to_vec()
@@ -93,6 +93,6 @@ async fn only_what_is_wanted_comes() {
 
     let traces = HashSet::from([TraceId([[11, 1]; 8].concat().try_into().unwrap())]);
     let one = read(dir.path(), Wanted { from, to, traces: Some(Arc::new(traces)) }, None, 0).await;
-    assert_eq!(ids(&one), [vec![11, 1].repeat(8)]);
+    assert_eq!(ids(&one), [[11, 1].repeat(8)]);
     assert_eq!(one[0].entry.spans.get(), 1);
 }
