@@ -93,6 +93,7 @@ impl Emberd {
                 .env("EMBERD_API_BURST", "10000")
                 .env("EMBERD_IDENTITY_JWT_SECRET_FILE", secret)
                 .env("EMBERD_PHOENIX_OTLP", "")
+                .env("EMBERD_ARCHIVE_ENABLED", "false")
         })?;
         let since = Instant::now();
         let http = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

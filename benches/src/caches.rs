@@ -93,7 +93,12 @@ impl Emberd {
             .args(["serve", "--data-dir"])
             .arg(home.path())
             .envs([("EMBERD_INTAKE_GRPC", "127.0.0.1:0"), ("EMBERD_INTAKE_HTTP", "127.0.0.1:0")])
-            .envs([("EMBERD_API_LISTEN", "127.0.0.1:0"), ("EMBERD_PHOENIX_OTLP", ""), ("SHARED_JWT_SECRET", SECRET)])
+            .envs([
+                ("EMBERD_API_LISTEN", "127.0.0.1:0"),
+                ("EMBERD_PHOENIX_OTLP", ""),
+                ("EMBERD_ARCHIVE_ENABLED", "false"),
+                ("SHARED_JWT_SECRET", SECRET),
+            ])
             .envs([("EMBERD_API_RATE", "1000000"), ("EMBERD_API_BURST", "1000000")])
             .env("EMBERD_CACHE_USERS", users.to_string())
             .env("REDIS_URL", redis.unwrap_or_default())

@@ -51,6 +51,7 @@ impl Case {
             Self::Floor,
             Self::Emberd("intake, page cache only", how("os", false, false)),
             Self::Emberd("intake, durable", How::DURABLE),
+            Self::Emberd("durable + archived", How { archive: true, ..How::DURABLE }),
             Self::Emberd("durable + forwarded", how("sync", false, true)),
             Self::Emberd("durable + forwarded + recorded (SQLite)", How::WHOLE),
             Self::Onto("durable + forwarded + recorded onto 2,000,000 traces", 2_000_000),

@@ -114,7 +114,7 @@ impl Programs {
     }
 
     pub(crate) fn emberd(&self, how: How, data: &Path) -> anyhow::Result<Pinned> {
-        let roles = if how.record || how.forward { "intake,consume,api" } else { "intake,api" };
+        let roles = if how.record || how.forward || how.archive { "intake,consume,api" } else { "intake,api" };
         self.serve(how, roles, data, &[])
     }
 
@@ -138,6 +138,8 @@ impl Programs {
                 .env("EMBERD_LOG_DURABILITY", how.durability)
                 .env("EMBERD_LOG_KEEP", how.keep)
                 .env("EMBERD_RECORDER_ENABLED", how.record.to_string())
+                .env("EMBERD_ARCHIVE_ENABLED", how.archive.to_string())
+                .env("EMBERD_ARCHIVE_EVERY", "1s")
                 .env("EMBERD_PHOENIX_VERIFY", "false")
                 .env("EMBERD_PHOENIX_OTLP", forwarding)
         })
@@ -178,13 +180,16 @@ pub(crate) struct How {
     pub(crate) durability: &'static str,
     pub(crate) record: bool,
     pub(crate) forward: bool,
+    pub(crate) archive: bool,
     /// How long the log keeps what every consumer has passed.
     pub(crate) keep: &'static str,
 }
 
 impl How {
-    pub(crate) const DURABLE: Self = Self { durability: "sync", record: false, forward: false, keep: "24h" };
-    pub(crate) const WHOLE: Self = Self { durability: "sync", record: true, forward: true, keep: "24h" };
+    pub(crate) const DURABLE: Self =
+        Self { durability: "sync", record: false, forward: false, archive: false, keep: "24h" };
+    pub(crate) const WHOLE: Self =
+        Self { durability: "sync", record: true, forward: true, archive: false, keep: "24h" };
 
     /// Waits until every consumer has passed all that was acknowledged; that nothing is missing is checked, not assumed.
     pub(crate) fn drained(self, acked: u64) -> anyhow::Result<()> {
@@ -195,7 +200,8 @@ impl How {
             ensure!(accepted == acked, "{acked} spans acknowledged, {accepted} in the log");
             let spans = |consumer: &str, what: &str| ledger["consumers"][consumer][what].as_u64().unwrap_or(0);
             let recorded = spans("recorder", "done") + spans("recorder", "duplicate") == acked;
-            if (!self.record || recorded) && (!self.forward || spans("phoenix", "sent") == acked) {
+            let archived = !self.archive || spans("archive", "done") == acked;
+            if archived && (!self.record || recorded) && (!self.forward || spans("phoenix", "sent") == acked) {
                 return Ok(());
             }
             if since.elapsed() > DRAIN {
