@@ -60,7 +60,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let addresses = daemon.addresses();
     let mut playground = playground::Playground::start(&venv, &data_dir, &addresses, options.rate)?;
     let began = Instant::now();
-    print_addresses(&addresses, &phoenix);
+    print_addresses(&addresses, &phoenix, &data_dir);
 
     let stop = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -87,12 +87,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(if options.seconds.is_none() || whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_addresses(addresses: &wiring::Addresses, phoenix: &Phoenix) {
+fn print_addresses(addresses: &wiring::Addresses, phoenix: &Phoenix, data_dir: &std::path::Path) {
     println!();
     println!("  Phoenix               {}", phoenix.url());
     println!("  emberd's status       http://{}/api/status", addresses.api);
     println!("  the playground        http://{}/api/prompts", addresses.api);
     println!("  metrics               http://{}/metrics", addresses.api);
+    println!("  every span, by SQL    {}/archive/**/*.parquet, after a minute (docs/archive.md)", data_dir.display());
     println!(
         "  send your own spans   OTEL_EXPORTER_OTLP_ENDPOINT=http://{} (gRPC), http://{} (HTTP)",
         addresses.grpc, addresses.http

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use emberd_log::{RealDisk, inspect};
@@ -14,12 +16,13 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
 
 use super::client::{Client, Transport};
 use super::fixtures;
 use super::library::{Kind, Library};
 use super::made::Made;
-use super::process::{Home, wait_for};
+use super::process::{Emberd, Home, wait_for};
 
 /// Python with duckdb and pyarrow.
 fn python() -> PathBuf {
@@ -48,6 +51,29 @@ fn pause(seed: &mut u64) -> Duration {
     Duration::from_millis(100 + (*seed >> 33) % 900)
 }
 
+/// Connections that send at once.
+const SENDERS: usize = 4;
+
+/// Sends made traces over several connections, from the `next`th up to the `last`th, for as long as emberd takes them.
+async fn load(emberd: &Emberd, next: &Arc<AtomicU64>, last: u64) -> JoinSet<Result<(), String>> {
+    let mut senders = JoinSet::new();
+    for _ in 0..SENDERS {
+        let (mut client, next) = (Client::connect(emberd).await, next.clone());
+        senders.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                if number >= last {
+                    return Ok(());
+                }
+                for body in Made::new(number).requests {
+                    client.send_grpc(body).await?;
+                }
+            }
+        });
+    }
+    senders
+}
+
 /// Killed at random moments under load, then left to finish and compacted beside it: both readers see every accepted span once, and its
 /// values are those of a prost decode of the log. `EMBERD_TEST_ARCHIVE_KILLS` and `.._TRACES` (about three spans each) for more than the usual few.
 #[tokio::test(flavor = "multi_thread")]
@@ -55,51 +81,47 @@ async fn what_readers_see_is_the_log() {
     let (kills, traces) = (number("EMBERD_TEST_ARCHIVE_KILLS", 6), number("EMBERD_TEST_ARCHIVE_TRACES", 3_000));
     let mut home = Library::new(Kind::Sqlite).await.home;
     home.set("EMBERD_ARCHIVE_EVERY", "1s");
-    let mut seed = 42;
-    let mut next = 0;
-    for cycle in 0..=kills {
+    let (mut seed, next) = (42, Arc::new(AtomicU64::new(0)));
+    for cycle in 0..kills {
         let emberd = home.start();
-        let mut client = Client::connect(&emberd).await;
         if cycle == 0 {
+            let mut client = Client::connect(&emberd).await;
             for export in fixtures::all().iter().flat_map(|fixture| &fixture.requests) {
                 client.send(Transport::Grpc, export).await.unwrap();
             }
         }
-        let until = tokio::time::Instant::now() + pause(&mut seed);
-        let share = traces * (cycle + 1) / (kills + 1);
-        while next < share || tokio::time::Instant::now() < until {
-            for body in Made::new(next % traces).requests {
-                client.send_grpc(body).await.unwrap();
-            }
-            next += 1;
-        }
-        if cycle < kills {
-            tokio::time::sleep(pause(&mut seed)).await;
-            emberd.kill();
-            continue;
-        }
-        let accepted = emberd.get("/api/status").await["ledger"]["accepted_spans"].as_u64().unwrap();
-        wait_for("all to be archived", || {
-            let told = archive(&home, &["list"]);
-            let spans: u64 = told["days"].as_array().unwrap().iter().map(|day| day["spans"].as_u64().unwrap()).sum();
-            (spans == accepted).then_some(())
-        });
-        let compacted = archive(&home, &["compact"]);
-        assert!(compacted["files_before"].as_u64() > compacted["files_after"].as_u64(), "{compacted}");
-        let verified = archive(&home, &["verify"]);
-        assert_eq!(verified["spans"].as_u64(), Some(accepted), "{verified}");
-        home.ledger_is_right();
-        assert!(emberd.terminate().success());
-        let bytes = compare(&home, &home.path().join("archive"), accepted);
-        let figures = [
-            ("kills", kills.into()),
-            ("spans", accepted.into()),
-            ("bytes", bytes.into()),
-            ("lost", 0.into()),
-            ("doubled", 0.into()),
-        ];
-        super::figure("F18", &figures);
+        next.store(traces * cycle / (kills + 1), Relaxed);
+        let mut senders = load(&emberd, &next, traces * (cycle + 1) / (kills + 1)).await;
+        tokio::time::sleep(pause(&mut seed)).await;
+        emberd.kill();
+        while senders.join_next().await.is_some() {}
     }
+    let emberd = home.start();
+    next.store(traces * kills / (kills + 1), Relaxed);
+    for sent in load(&emberd, &next, traces).await.join_all().await {
+        sent.unwrap();
+    }
+    let accepted = emberd.get("/api/status").await["ledger"]["accepted_spans"].as_u64().unwrap();
+    wait_for("all to be archived", || {
+        let told = archive(&home, &["list"]);
+        let spans: u64 = told["days"].as_array().unwrap().iter().map(|day| day["spans"].as_u64().unwrap()).sum();
+        (spans == accepted).then_some(())
+    });
+    let compacted = archive(&home, &["compact"]);
+    assert!(compacted["files_before"].as_u64() > compacted["files_after"].as_u64(), "{compacted}");
+    let verified = archive(&home, &["verify"]);
+    assert_eq!(verified["spans"].as_u64(), Some(accepted), "{verified}");
+    home.ledger_is_right();
+    assert!(emberd.terminate().success());
+    let bytes = compare(&home, &home.path().join("archive"), accepted);
+    let figures = [
+        ("kills", kills.into()),
+        ("spans", accepted.into()),
+        ("bytes", bytes.into()),
+        ("lost", 0.into()),
+        ("doubled", 0.into()),
+    ];
+    super::figure("F18", &figures);
 }
 
 /// An S3 server, whose bucket is a directory.
