@@ -32,6 +32,8 @@ use crate::config::{self, Config};
 /// The consumer that forwards to Phoenix.
 pub(crate) const PHOENIX: &str = "phoenix";
 
+/// The part of the log's budget that may wait for a good file.
+const HOLD_PART: u64 = 16;
 /// Memory that columns may take before they become files.
 const GATHER_BYTES: usize = 24 << 20;
 
@@ -148,13 +150,15 @@ impl config::Archive {
     }
 
     /// How spans of the log of this name are archived.
-    pub(crate) fn room(&self, log: String, recorder: &config::Recorder) -> anyhow::Result<archiver::Config> {
+    pub(crate) fn room(&self, log: String, config: &Config) -> anyhow::Result<archiver::Config> {
+        let recorder = &config.recorder;
         let days = u32::try_from(self.keep.as_secs() / 86_400).unwrap_or(u32::MAX);
         Ok(archiver::Config {
             log,
             how: How { reading: recorder.reading(), prices: (*recorder.prices()?).clone(), ..How::default() },
             every: self.every,
             gather_bytes: GATHER_BYTES,
+            hold_bytes: config.log.budget.0 / HOLD_PART,
             compaction: keeping::Compaction { bytes_target: self.file.0, ..keeping::Compaction::default() },
             retention: keeping::Retention {
                 days: (days > 0).then_some(days),

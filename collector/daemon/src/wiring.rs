@@ -273,7 +273,7 @@ impl Parts<'_> {
             progress: progress.clone(),
             passed: Box::new(self.passed(archiver::NAME)),
         };
-        let how = config.room(name.as_str().to_owned(), &self.config.recorder)?;
+        let how = config.room(name.as_str().to_owned(), self.config)?;
         let run = archiver::Archiver::new(how, parts).context("cannot make the archiver")?;
         Ok(Consumer { progress, run: Run::Archiver(Box::new(run)) })
     }

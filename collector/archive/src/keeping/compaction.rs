@@ -145,7 +145,7 @@ fn group<'a>(mut run: Vec<(&'a File, DataName)>, when: &Compaction) -> Vec<(&'a 
         let total: u64 = run.iter().map(|(file, _)| file.bytes).sum();
         let largest = run.iter().enumerate().max_by_key(|(_, (file, _))| file.bytes);
         let Some((at, bytes)) = largest.map(|(at, (file, _))| (at, file.bytes)) else { break };
-        if bytes <= (total - bytes).saturating_mul(4) {
+        if bytes <= (total - bytes).saturating_mul(2) {
             break;
         }
         let after = run.split_off(at + 1);

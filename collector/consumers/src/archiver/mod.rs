@@ -59,6 +59,8 @@ pub struct Config {
     pub every: Duration,
     /// How many bytes of memory columns may take before they become files.
     pub gather_bytes: usize,
+    /// How many bytes of the log may wait for that: what is gathered and not committed keeps its segments.
+    pub hold_bytes: u64,
     /// When small files become larger ones.
     pub compaction: Compaction,
     /// When files go.
@@ -116,6 +118,8 @@ struct Gathered<'h> {
     to: Offset,
     tally: Tally,
     since: Instant,
+    /// The bytes of its requests, which the log still has.
+    held: u64,
 }
 
 /// What the log gave next.
@@ -287,7 +291,7 @@ impl Archiver {
         batches: Vec<Batch>,
     ) -> Result<Next, Stopped> {
         let fresh = |to| -> Result<Gathered<'h>, rows::Error> {
-            Ok(Gathered { rows: Rows::new(how)?, to, tally: Tally::default(), since: Instant::now() })
+            Ok(Gathered { rows: Rows::new(how)?, to, tally: Tally::default(), since: Instant::now(), held: 0 })
         };
         let mut now = match gathered.take() {
             Some(gathered) => gathered,
@@ -312,13 +316,14 @@ impl Archiver {
                 }
             }
             now.to = batch.end();
+            now.held += batch.body.len() as u64;
             if now.to <= self.alone {
                 self.parts.reader.seek(now.to);
                 *gathered = Some(now);
                 return Ok(Next::Due);
             }
         }
-        let is_full = now.rows.bytes() >= self.config.gather_bytes;
+        let is_full = now.rows.bytes() >= self.config.gather_bytes || now.held >= self.config.hold_bytes;
         *gathered = Some(now);
         Ok(if is_full { Next::Due } else { Next::More })
     }

@@ -81,6 +81,7 @@ fn archiver(dir: &Path, log: &DiskLog, place: Arc<dyn Place>) -> (Archiver, Arc<
         how: How::default(),
         every: Duration::from_millis(20),
         gather_bytes: 1 << 20,
+        hold_bytes: 1 << 30,
         compaction: Compaction::default(),
         retention: Retention::default(),
     };
