@@ -29,6 +29,7 @@ impl Home {
             ("EMBERD_API_LISTEN", "127.0.0.1:0"),
             ("EMBERD_PHOENIX_OTLP", ""),
             ("EMBERD_RECORDER_ROOT_WAIT", "2s"),
+            ("EMBERD_ARCHIVE_EVERY", "1s"),
         ] {
             home.set(key, value);
         }

@@ -237,7 +237,7 @@ fn log_is_whole(home: &Home, spans: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_inspected_and_verified() {
     let mut home = Home::new();
-    home.set("EMBERD_LOG_SEGMENT", "4MiB");
+    home.set("EMBERD_LOG_SEGMENT", "4MiB").set("EMBERD_ARCHIVE_ENABLED", "false");
     let emberd = home.start();
     let mut client = Client::connect(&emberd).await;
     for trace in 0..40 {
