@@ -108,7 +108,8 @@ async fn what_readers_see_is_the_log() {
         (spans == accepted).then_some(())
     });
     let compacted = archive(&home, &["compact"]);
-    assert!(compacted["files_before"].as_u64() > compacted["files_after"].as_u64(), "{compacted}");
+    // How many files the kills have left, and how large, is chance: whether they are worth merging is another test's.
+    assert!(compacted["files_before"].as_u64() >= compacted["files_after"].as_u64(), "{compacted}");
     let verified = archive(&home, &["verify"]);
     assert_eq!(verified["spans"].as_u64(), Some(accepted), "{verified}");
     home.ledger_is_right();
