@@ -366,11 +366,7 @@ pub(crate) const LOG_NAME: &str = "name";
 fn log_name(dir: &Path) -> anyhow::Result<Writer> {
     let path = dir.join(LOG_NAME);
     if !path.exists() {
-        let temp = dir.join("name.tmp");
-        std::fs::write(&temp, uuid::Uuid::new_v4().simple().to_string())?;
-        std::fs::File::open(&temp)?.sync_all()?;
-        std::fs::rename(&temp, &path)?;
-        std::fs::File::open(dir)?.sync_all()?;
+        emberd_log::replace_file(&path, uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
     }
     known_log_name(dir)
 }

@@ -51,6 +51,21 @@ pub use segment::LOCK_NAME;
 #[cfg(test)]
 mod tests;
 
+/// Puts a small file in place of what stands at `path`, durably: after a crash there is the old one or the new one, whole. Blocks on the disk.
+///
+/// # Errors
+/// The disk.
+pub fn replace_file(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".tmp");
+    let mut file = std::fs::File::create(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temp, path)?;
+    std::fs::File::open(path.parent().unwrap_or(std::path::Path::new(".")))?.sync_all()
+}
+
 /// CRC-32C, for small files that are kept beside the log in its manner.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {

@@ -27,7 +27,7 @@ use emberd_archive::rows::{self, How, Rows};
 use emberd_log::disk::Disk;
 use emberd_log::{ReadError, Reader};
 use emberd_model::ledger::{Book, Fate, Reason, Runs, Tally};
-use emberd_model::wire::{self, Change};
+use emberd_model::wire;
 use emberd_model::{Batch, Clock, Offset};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -411,9 +411,7 @@ fn without_first(batch: &Batch, spans: u64) -> Batch {
     if spans == 0 {
         return batch.clone();
     }
-    let first = wire::spans(&batch.body).take(usize::try_from(spans).unwrap_or(usize::MAX));
-    let cuts: Vec<Change> = first.map(|found| Change { place: found.span.place(), to: None }).collect();
-    let body = wire::edited(&batch.body, &cuts).into();
+    let (body, _) = wire::only(&batch.body, |nth, _| nth as u64 >= spans);
     let left = u64::from(batch.spans).saturating_sub(spans);
     Batch { offset: batch.offset.plus(spans), spans: u32::try_from(left).unwrap_or(0), body, ..batch.clone() }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use emberd_archive::keeping::place::BoxError;
 use emberd_archive::keeping::{Archive, Error, Rewritten, Totals};
 use emberd_archive::{Part, rows};
+use emberd_log::replace_file;
 use emberd_model::TraceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ impl Orders {
     pub fn give(&self, name: &str, order: &Order) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        self.put(name, "order", &serde_json::to_vec(order)?)
+        replace_file(&self.path(name, "order"), &serde_json::to_vec(order)?)
     }
 
     /// The answer to an order, which is taken away with it; none yet.
@@ -106,18 +107,8 @@ impl Orders {
     }
 
     fn done(&self, name: &str, answer: &Value) -> io::Result<()> {
-        self.put(name, "answer", &serde_json::to_vec(answer)?)?;
+        replace_file(&self.path(name, "answer"), &serde_json::to_vec(answer)?)?;
         std::fs::remove_file(self.path(name, "order"))
-    }
-
-    fn put(&self, name: &str, kind: &str, bytes: &[u8]) -> io::Result<()> {
-        use std::io::Write as _;
-        let temp = self.path(name, &format!("{kind}.tmp"));
-        let mut file = std::fs::File::create(&temp)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temp, self.path(name, kind))?;
-        std::fs::File::open(&self.0)?.sync_all()
     }
 
     fn path(&self, name: &str, kind: &str) -> PathBuf {

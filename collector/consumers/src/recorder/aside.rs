@@ -1,9 +1,8 @@
 //! What the database refuses: found by halving, put into quarantine alone.
 
-use bytes::Bytes;
 use emberd_model::ledger::{Account, Fate, Reason, Tally, project_of};
 use emberd_model::trace::Folded;
-use emberd_model::wire::{self, Change};
+use emberd_model::wire;
 use emberd_model::{Batch, TraceId};
 use emberd_store::{Booking, RecordError, Recording};
 use tokio_util::sync::CancellationToken;
@@ -61,8 +60,6 @@ impl Recorder {
     /// Puts a trace's spans of these batches into quarantine, as they came.
     fn put_aside(&self, trace: TraceId, batches: &[Batch], answer: &str) -> Result<(), Error> {
         for batch in batches {
-            let others = wire::spans(&batch.body).filter(|found| found.span.trace_id != trace);
-            let cuts: Vec<Change> = others.map(|found| Change { place: found.span.place(), to: None }).collect();
             let mut tally = Tally::default();
             let mut span_ids = Vec::new();
             for found in wire::spans(&batch.body).filter(|found| found.span.trace_id == trace) {
@@ -85,7 +82,7 @@ impl Recorder {
                 accounts: booked(&tally),
                 retries: 0,
             };
-            let body = Bytes::from(wire::edited(&batch.body, &cuts));
+            let (body, _) = wire::only(&batch.body, |_, found| found.span.trace_id == trace);
             self.quarantine.put(&item, &body).map_err(Error::Quarantine)?;
             tracing::error!(%trace, spans = item.spans, answer, "the database refuses this trace: it is in quarantine");
         }

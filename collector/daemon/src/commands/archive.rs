@@ -1,7 +1,6 @@
 //! `emberd archive list | verify | compact`: what is archived, whether it is whole, and larger files now.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +10,10 @@ use clap::{Args, Subcommand};
 use emberd_archive::Day;
 use emberd_archive::keeping::{self, Archive, Catalogue, Place as Kept};
 use emberd_consumers::archiver::orders::{self, Order, Orders};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Where;
+use super::bars::bar;
 use super::books::Place;
 use crate::wiring::known_log_name;
 use crate::world::World;
@@ -110,7 +109,7 @@ async fn list(place: &Place, files: bool, json: bool) -> anyhow::Result<ExitCode
 
 async fn verify(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let kept = place.archive()?;
-    let bar = bar(json);
+    let bar = bar("{msg} [{bar:30}] {pos}/{len} files, {eta} left", "checking the archive", json);
     let told = |done: usize, of: usize| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
@@ -204,15 +203,4 @@ fn text(day: Day) -> String {
 
 fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn bar(json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0).with_message("checking the archive");
-    match ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} files, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

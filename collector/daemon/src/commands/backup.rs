@@ -22,12 +22,12 @@ use emberd_log::inspect::{self, Header};
 use emberd_log::{CursorFile, RealDisk, journal};
 use emberd_model::Offset;
 use emberd_store::examine;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Where;
 use super::books::Place;
+use super::{Where, bars};
 use crate::config::{Database, ROLLED_BACK};
 use crate::told;
 use crate::wiring::LOG_NAME;
@@ -339,12 +339,5 @@ pub(super) fn sum(path: &Path, progress: &ProgressBar) -> anyhow::Result<(u64, S
 
 /// A bar, where someone looks.
 pub(super) fn bar(what: &'static str) -> ProgressBar {
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0).with_message(what);
-    match ProgressStyle::with_template("{msg:<12} [{bar:30}] {percent}%, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    bars::bar("{msg:<12} [{bar:30}] {percent}%, {eta} left", what, false)
 }

@@ -12,9 +12,9 @@ use emberd_log::RealDisk;
 use emberd_log::disk::Disk;
 use emberd_model::ledger::Book;
 use emberd_store::Store;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::Where;
+use super::{Where, bars};
 use crate::config::Config;
 use crate::wiring::known_log_name;
 
@@ -95,13 +95,7 @@ impl Place {
 
 /// A bar over the log's segments, where someone looks.
 pub(super) fn bar(segments: u64, what: &'static str) -> ProgressBar {
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} segments, {eta} left");
-    let bar = ProgressBar::new(segments).with_message(what);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    let bar = bars::bar("{msg} [{bar:30}] {pos}/{len} segments, {eta} left", what, false);
+    bar.set_length(segments);
+    bar
 }

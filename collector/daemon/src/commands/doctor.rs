@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::Where;
+use super::bars::bar;
 use crate::doctor::{self, Finding, State};
 use crate::world::World;
 
@@ -45,13 +46,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn spinner() -> ProgressBar {
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-        bar.set_style(style);
-    }
+    let bar = bar("{spinner} {msg}", "", false);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }

@@ -1,15 +1,14 @@
 //! `emberd eval`: runs evaluators over a dataset or over past traces, shows what came of it, and says why a trace was scored or not.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Where;
+use super::bars::bar;
 use super::dataset;
 use super::remote::{Remote, text};
 
@@ -253,7 +252,7 @@ async fn follow(remote: &Remote, row: Value, no_wait: bool, json: bool) -> anyho
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let bar = bar(json);
+    let bar = bar("{bar:30} {pos}/{len}  {per_sec}, {eta} left  {msg}", "", json);
     let path = format!("/api/evaluations/{id}");
     let row = loop {
         let row = remote.get(&path, &[]).await?;
@@ -275,15 +274,6 @@ async fn follow(remote: &Remote, row: Value, no_wait: bool, json: bool) -> anyho
     }
     let well = row["status"] == "completed";
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn bar(json: bool) -> ProgressBar {
-    let hidden = json || !std::io::stderr().is_terminal();
-    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = "{bar:30} {pos}/{len}  {per_sec}, {eta} left  {msg}";
-    let bar = ProgressBar::with_draw_target(Some(0), target);
-    ProgressStyle::with_template(style).map(|style| bar.set_style(style)).ok();
-    bar
 }
 
 /// An evaluation as a page of text.

@@ -8,6 +8,7 @@
 
 mod archive;
 mod backup;
+mod bars;
 mod books;
 mod check_config;
 mod dataset;

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::Where;
+use super::bars::bar;
 use super::books::Place;
 use crate::reconcile::{Found, Part, Reconcile};
 use crate::world::World;
@@ -56,7 +56,7 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let (mut told, mut is_well) = (serde_json::Map::new(), true);
     for part in parts {
-        let bar = bar(options.json, part);
+        let bar = bar("{spinner} {msg}: {pos} compared", part.name(), options.json);
         let found = reconcile.part(part, &|done| bar.set_position(done)).await;
         bar.finish_and_clear();
         match found {
@@ -100,17 +100,4 @@ fn line(part: Part, found: &Found, fix: bool) -> String {
         line += &format!("\n  {example}");
     }
     line
-}
-
-fn bar(json: bool, part: Part) -> ProgressBar {
-    use std::io::IsTerminal as _;
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = indicatif::ProgressStyle::with_template("{spinner} {msg}: {pos} compared");
-    let bar = ProgressBar::new_spinner().with_message(part.name());
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

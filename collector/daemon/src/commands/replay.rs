@@ -1,7 +1,6 @@
 //! `emberd replay`: sends on again what was accepted: to Phoenix, into the tables, through a rule, or to another endpoint.
 
 use std::collections::HashSet;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +10,16 @@ use clap::Args;
 use emberd_log::Entry;
 use emberd_model::{Batch, Offset, TraceId, UnixNanos, row};
 use emberd_store::Store;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
 
 use super::Where;
+use super::bars::bar;
 use super::books::Place;
-use crate::replay::plan::{From, Into, Plan};
+use crate::replay::plan::{From, Into, Marks, Plan};
 use crate::replay::source::{Places, Source, Wanted};
 use crate::replay::{Ended, Reached, Replay};
 use crate::told;
@@ -101,9 +101,9 @@ async fn replay(place: &Place, store: &Store, plan: Plan, world: &World, json: b
     }
     let wanted = wanted(place, store, &plan).await?;
     let stop = CancellationToken::new();
-    let bar = bar(json);
+    let bar = bar("{spinner} {pos} spans sent, {msg} ({per_sec}, {elapsed})", "", json);
     let watch = |reached: Reached, trouble: Option<&str>| tell(&bar, reached, trouble);
-    let open = |_: &Plan, marks: crate::replay::plan::Marks, head: Offset| {
+    let open = |marks: Marks, head: Offset| {
         Ok(Source::open(places(place, &plan)?, wanted, marks.position, head.since(marks.head)))
     };
     let running = replay.run(&place.config, world, store, open, &stop, watch);
@@ -243,18 +243,6 @@ fn moment(text: &str, now: UnixNanos) -> anyhow::Result<UnixNanos> {
         anyhow::anyhow!("{text:?} is neither a moment such as 2026-11-26T08:00:00Z nor so long ago: {why}")
     })?;
     Ok(UnixNanos(now.0.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX))))
-}
-
-fn bar(json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {pos} spans sent, {msg} ({per_sec}, {elapsed})");
-    let bar = ProgressBar::new_spinner();
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn tell(bar: &ProgressBar, reached: Reached, trouble: Option<&str>) {

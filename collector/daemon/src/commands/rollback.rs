@@ -171,12 +171,7 @@ async fn do_it(config: &Config, store: Option<Store>) -> anyhow::Result<ExitCode
 fn turn_off(data_dir: &Path) -> anyhow::Result<()> {
     let path = data_dir.join(ROLLED_BACK);
     if !path.exists() {
-        let temp = data_dir.join("rolled-back.tmp");
-        let mut file = std::fs::File::create(&temp)?;
-        writeln!(file, "{}", json!({ "at": now() }))?;
-        file.sync_all()?;
-        std::fs::rename(&temp, &path)?;
-        std::fs::File::open(data_dir)?.sync_all()?;
+        emberd_log::replace_file(&path, format!("{}\n", json!({ "at": now() })).as_bytes())?;
     }
     Ok(())
 }

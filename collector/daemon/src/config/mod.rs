@@ -9,7 +9,7 @@
 //! Kept by: `tests::the_documented_file_is_the_defaults`, `tests::every_fault_has_its_place`.
 //!
 //! - [`document`] reads TOML into a tree with places; [`environment`] holds the variables; [`reader`] lays one over the other.
-//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`], [`flags`], [`redact`], [`retention`] and [`rollback`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
+//! - [`sections`], [`archive`], [`cache`], [`evaluation`], [`identity`], [`flags`], [`reconcile`], [`redact`], [`retention`] and [`rollback`] ask for the keys; [`units`] says what a key may hold; [`checks`] what keys must be together.
 //! - [`changes`] says what one configuration has that another had not, and which keys a running emberd takes up.
 //! - [`supervisor`]: what systemd says in the environment, and the sockets that it hands over.
 //! - [`faults`] is what comes of it where it is not a configuration; [`secret`] reads what must not be shown.
@@ -25,6 +25,7 @@ mod faults;
 mod flags;
 mod identity;
 mod reader;
+mod reconcile;
 mod redact;
 mod retention;
 mod rollback;
@@ -40,7 +41,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-pub(crate) use archive::{Archive, Bucket, Reconcile};
+pub(crate) use archive::{Archive, Bucket};
 pub(crate) use cache::Cache;
 pub(crate) use changes::Settings;
 pub(crate) use evaluation::{Llm, Plugin, PluginSource};
@@ -48,6 +49,7 @@ use faults::Place;
 pub(crate) use faults::{Errors, Fault};
 pub(crate) use flags::{Flag, Flags};
 pub(crate) use identity::Identity;
+pub(crate) use reconcile::Reconcile;
 pub(crate) use retention::Retention;
 pub(crate) use rollback::{ROLLED_BACK, Rollback};
 pub(crate) use secret::{Secret, SecretFile};
@@ -219,7 +221,7 @@ fn read(
         api: sections::api(&mut reader),
         cache: cache::cache(&mut reader),
         archive: archive::archive(&mut reader),
-        reconcile: archive::reconcile(&mut reader),
+        reconcile: reconcile::reconcile(&mut reader),
         rollback: rollback::rollback(&mut reader),
         rolled_back: rollback::is_rolled_back(&data_dir),
         warnings: Vec::new(),

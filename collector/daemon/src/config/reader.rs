@@ -90,7 +90,6 @@ impl Reader {
             header,
             asked: Vec::new(),
             faulty: Vec::new(),
-            set: None,
         }
     }
 
@@ -120,7 +119,7 @@ impl Reader {
                 Table::new()
             }
         };
-        Section { reader: self, label, env: None, table, header, asked: Vec::new(), faulty: Vec::new(), set: None }
+        Section { reader: self, label, env: None, table, header, asked: Vec::new(), faulty: Vec::new() }
     }
 
     /// The data directory's value in the environment.
@@ -230,29 +229,21 @@ pub(super) struct Section<'r> {
     asked: Vec<&'static str>,
     /// The keys that are there and cannot be read.
     faulty: Vec<&'static str>,
-    /// A key that does not have its default, and where that was said.
-    set: Option<(&'static str, Place)>,
 }
 
 impl Section<'_> {
     /// The value of a key, or `default`.
-    pub(super) fn value<T: FromValue + PartialEq>(&mut self, key: &'static str, default: T) -> T {
+    pub(super) fn value<T: FromValue>(&mut self, key: &'static str, default: T) -> T {
         self.value_or(key, "", default)
     }
 
     /// The same for a key that the app has a name for.
-    pub(super) fn value_or<T: FromValue + PartialEq>(&mut self, key: &'static str, app: &str, default: T) -> T {
+    pub(super) fn value_or<T: FromValue>(&mut self, key: &'static str, app: &str, default: T) -> T {
         let mut value = default;
         // A bad value is a fault even where another one stands above it: it would be found at the worst time.
         for found in self.find(key, app) {
             match T::from_value(&found) {
-                Ok(good) => {
-                    let app_said = matches!(&found.place, Place::Variable(name) if **name == *app);
-                    if good != value && !app_said {
-                        self.set.get_or_insert((key, found.place));
-                    }
-                    value = good;
-                }
+                Ok(good) => value = good,
                 Err(message) => {
                     self.faulty.push(key);
                     self.reader.fault(found.place, &self.label, key, message);

@@ -121,7 +121,7 @@ impl Replay {
         config: &Config,
         world: &World,
         store: &Store,
-        open: impl FnOnce(&Plan, Marks, Offset) -> anyhow::Result<source::Source>,
+        open: impl FnOnce(Marks, Offset) -> anyhow::Result<source::Source>,
         stop: &CancellationToken,
         mut watch: impl FnMut(Reached, Option<&str>),
     ) -> anyhow::Result<Ended> {
@@ -130,7 +130,7 @@ impl Replay {
         let parts = Parts { config, world, data_dir: &self.dir, log: &self.log, store };
         let worker = worker(&self.plan.into, &parts, &quarantine)?;
         let progress = worker.progress();
-        let mut source = open(&self.plan, self.marks.clone(), self.log.head())?;
+        let mut source = open(self.marks.clone(), self.log.head())?;
 
         let mut tasks = JoinSet::new();
         let stop_worker = CancellationToken::new();
@@ -223,7 +223,7 @@ impl Replay {
                         None => {}
                     }
                     self.look(progress, watch);
-                    return Ok(!told && self.log.tail() <= self.log.head());
+                    return Ok(!told);
                 }
                 () = stop.cancelled(), if !told => {
                     told = true;
@@ -266,7 +266,7 @@ pub(crate) async fn once(
     let plan = Plan::new(&format!("once {}", now.0), into, plan::From::Both, (emberd_model::UnixNanos(0), now));
     let replay = Replay::open(&config.data_dir, plan, world)?;
     let dir = replay.dir().to_owned();
-    let ended = replay.run(config, world, store, |_, _, _| Ok(source), &CancellationToken::new(), |_, _| ()).await;
+    let ended = replay.run(config, world, store, |_, _| Ok(source), &CancellationToken::new(), |_, _| ()).await;
     Replay::forget(&dir)?;
     ended
 }

@@ -4,10 +4,10 @@
 //! Kept by: `tests`.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use emberd_log::replace_file;
 use emberd_model::{Offset, UnixNanos};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -89,7 +89,7 @@ impl Plan {
     pub(super) fn kept_in(self, dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join("plan.json");
         if !path.exists() {
-            replace(&path, &serde_json::to_vec_pretty(&self)?)?;
+            replace_file(&path, &serde_json::to_vec_pretty(&self)?)?;
             return Ok(self);
         }
         let kept: Self = read(&path)?.unwrap_or_else(|| self.clone());
@@ -114,7 +114,7 @@ impl Marks {
     }
 
     pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
-        replace(&dir.join("progress.json"), &serde_json::to_vec(self)?)
+        Ok(replace_file(&dir.join("progress.json"), &serde_json::to_vec(self)?)?)
     }
 }
 
@@ -136,14 +136,4 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temp = path.with_extension("tmp");
-    let mut file = fs::File::create(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temp, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(())
 }

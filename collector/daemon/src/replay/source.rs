@@ -16,7 +16,7 @@ use emberd_archive::keeping::{self, Catalogue, Kept, Place, read_file};
 use emberd_archive::rows;
 use emberd_log::disk::Disk;
 use emberd_log::{Entry, inspect};
-use emberd_model::wire::{self, Change};
+use emberd_model::wire;
 use emberd_model::{Batch, Offset, TraceId, UnixNanos};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -257,14 +257,9 @@ fn without_first(entry: Entry, spans: u64) -> Option<Entry> {
 
 /// An entry with those of its spans of which `keep` says so.
 fn with_spans(entry: Entry, keep: impl Fn(usize, &wire::Found<'_>) -> bool) -> Option<Entry> {
-    let spans = wire::spans(&entry.body).enumerate();
-    let cuts: Vec<Change> = spans
-        .filter(|(nth, found)| !keep(*nth, found))
-        .map(|(_, found)| Change { place: found.span.place(), to: None })
-        .collect();
-    let left = NonZeroU32::new(entry.spans.get().saturating_sub(u32::try_from(cuts.len()).unwrap_or(u32::MAX)))?;
-    let body = if cuts.is_empty() { entry.body } else { wire::edited(&entry.body, &cuts).into() };
-    Some(Entry { spans: left, body, ..entry })
+    let (body, left_out) = wire::only(&entry.body, keep);
+    let spans = NonZeroU32::new(entry.spans.get().saturating_sub(left_out))?;
+    Some(Entry { spans, body, ..entry })
 }
 
 #[cfg(test)]

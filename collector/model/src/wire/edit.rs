@@ -3,7 +3,10 @@
 use std::iter::Peekable;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::read::{LENGTH, Reader, key};
+use super::view::{Found, spans};
 use super::write;
 
 /// What becomes of one span.
@@ -23,6 +26,17 @@ pub struct Change {
 pub fn edited(request: &[u8], changes: &[Change]) -> Vec<u8> {
     let longer: usize = changes.iter().filter_map(|change| change.to.as_ref()).map(Vec::len).sum();
     copied(request, longer, changes.iter().map(|change| (&change.place, change.to.as_deref())))
+}
+
+/// A copy of `request` with those of its spans alone of which `keep` says so, by their place among all and by what they are, and how many were
+/// left out; the request itself where none was.
+pub fn only(request: &Bytes, keep: impl Fn(usize, &Found<'_>) -> bool) -> (Bytes, u32) {
+    let left_out = spans(request).enumerate().filter(|(nth, found)| !keep(*nth, found));
+    let cuts: Vec<Change> = left_out.map(|(_, found)| Change { place: found.span.place(), to: None }).collect();
+    if cuts.is_empty() {
+        return (request.clone(), 0);
+    }
+    (edited(request, &cuts).into(), u32::try_from(cuts.len()).unwrap_or(u32::MAX))
 }
 
 /// What takes the place of the fields that lie there.

@@ -30,7 +30,7 @@ mod view;
 mod walk;
 pub(crate) mod write;
 
-pub use edit::{Change, edited};
+pub use edit::{Change, edited, only};
 pub use reword::{Reword, Word, reworded};
 pub(crate) use value::RawAttribute;
 pub use value::{ArrayView, AttributeView, Attributes, KvListView, Pair, PlainValue, ValueView, Values};

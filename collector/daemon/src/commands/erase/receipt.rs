@@ -1,8 +1,7 @@
 //! What was asked, what there was, what is left and until when: kept for whoever asks later.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -163,12 +162,6 @@ impl Receipt {
             .mode(0o700)
             .create(&dir)
             .context("cannot make the receipts' directory")?;
-        let (path, temp) = (dir.join(&self.name), dir.join(format!("{}.tmp", self.name)));
-        let mut file = File::create(&temp)?;
-        file.write_all(&serde_json::to_vec_pretty(&self.told)?)?;
-        file.sync_all()?;
-        fs::rename(&temp, &path)?;
-        File::open(&dir)?.sync_all()?;
-        Ok(())
+        Ok(emberd_log::replace_file(&dir.join(&self.name), &serde_json::to_vec_pretty(&self.told)?)?)
     }
 }
