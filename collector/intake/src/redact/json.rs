@@ -70,6 +70,12 @@ impl<'t> Copy<'t, '_, '_> {
             return self.taken(rule);
         }
         match self.peek().ok_or(Cut)? {
+            // An earlier replacement looks like a list, and is none: its words are not values that a name would take.
+            b'[' if let Some(length) = self.pass.mark(&self.text[self.at..]) => {
+                self.out.push_str(&self.text[self.at..self.at + length]);
+                self.at += length;
+                Ok(true)
+            }
             b'{' | b'[' if depth >= DEPTH_MAX => {
                 let (_, end) = self.skipped();
                 self.out.push_str(&quoted(&format!("[redacted:{TOO_DEEP}]")));

@@ -39,6 +39,8 @@ pub struct Redact {
     owners: Vec<(usize, usize)>,
     /// What earlier replacements look like: they are left alone.
     marks: Regex,
+    /// The same, at the beginning of a text.
+    mark: Regex,
     /// Whether some rule takes attributes by their name alone.
     by_name: bool,
     counts: Vec<AtomicU64>,
@@ -71,10 +73,11 @@ impl Redact {
             regex::RegexSetBuilder::new(all).size_limit(64 << 20).dfa_size_limit(16 << 20).build().map_err(bad)?;
         let names: Vec<String> = rules.iter().map(|rule| regex::escape(&rule.name)).collect();
         let names = names.join("|");
-        let marks = Regex::new(&format!(r"\[(?:redacted:(?:{names}|{TOO_DEEP})|(?:{names}):[0-9a-f]{{64}})\]"));
+        let mark = format!(r"\[(?:redacted:(?:{names}|{TOO_DEEP})|(?:{names}):[0-9a-f]{{64}})\]");
+        let (marks, mark) = (Regex::new(&mark).map_err(bad)?, Regex::new(&format!("^{mark}")).map_err(bad)?);
         let by_name = rules.iter().any(|rule| rule.patterns.is_empty());
         let counts = rules.iter().map(|_| AtomicU64::new(0)).collect();
-        Ok(Some(Self { rules, set, owners, marks: marks.map_err(bad)?, by_name, counts }))
+        Ok(Some(Self { rules, set, owners, marks, mark, by_name, counts }))
     }
 
     /// A request that the walk took whole, without what the rules find. An error: it must not be kept.

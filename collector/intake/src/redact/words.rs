@@ -26,8 +26,8 @@ pub(super) struct Pass<'r> {
     pub(super) counts: Vec<u64>,
     /// JSON in JSON: how deep.
     nested: u32,
-    /// Whether attributes are taken by name now: only the first time that a text is gone over, or what was hashed would be again.
-    by_name: bool,
+    /// Whether this text was gone over before: what is hashed whole is hashed the first time only, or the hash would be again.
+    again: bool,
 }
 
 /// What was found: where, and by which rule.
@@ -39,18 +39,19 @@ struct Find {
 impl<'r> Pass<'r> {
     pub(super) fn over(redact: &'r Redact) -> Self {
         let counts = vec![0; redact.rules.len()];
-        Self { redact, path: Path::default(), counts, nested: 0, by_name: redact.by_name }
+        Self { redact, path: Path::default(), counts, nested: 0, again: false }
     }
 
     /// The rule that takes whatever stands here, by its name.
     pub(super) fn named(&self) -> Option<usize> {
-        if !self.by_name {
+        if !self.redact.by_name {
             return None;
         }
         let takes = |rule: &Rule| {
             rule.patterns.is_empty() && rule.attributes.as_ref().is_some_and(|names| self.path.is_under(names))
         };
-        self.redact.rules.iter().position(takes)
+        let rule = self.redact.rules.iter().position(takes)?;
+        (!self.again || !matches!(self.redact.rules[rule].action, Action::Hash(_))).then_some(rule)
     }
 
     /// What takes the place of a value that a rule takes whole; `of` is what a hash is made of.
@@ -69,9 +70,14 @@ impl<'r> Pass<'r> {
         to.map_or(Word::Gone, Word::To)
     }
 
+    /// How long the earlier replacement is that a text begins with, in bytes; none if it begins with none.
+    pub(super) fn mark(&self, text: &str) -> Option<usize> {
+        self.redact.mark.find(text).map(|mark| mark.end())
+    }
+
     /// A text, with the JSON in it.
     pub(super) fn words(&mut self, text: &str) -> Word {
-        let by_name = self.by_name;
+        let again = self.again;
         let mut now = Cow::Borrowed(text);
         let mut rule = None;
         let mut rests = false;
@@ -82,17 +88,17 @@ impl<'r> Pass<'r> {
                     break;
                 }
                 Word::Gone => {
-                    self.by_name = by_name;
+                    self.again = again;
                     return Word::Gone;
                 }
                 Word::To(next) => now = Cow::Owned(next),
             }
-            self.by_name = false;
+            self.again = true;
             if now.len() > 2 * text.len() + GROWTH_BYTES {
                 break;
             }
         }
-        self.by_name = by_name;
+        self.again = again;
         match now {
             Cow::Borrowed(_) => Word::Same,
             Cow::Owned(now) if rests => Word::To(now),
@@ -129,7 +135,9 @@ impl<'r> Pass<'r> {
     /// Whether a text is to be read as JSON: it looks like it, and holds names, escapes, or something to be found.
     fn is_worth_reading(&self, text: &str) -> bool {
         matches!(text.trim_start().as_bytes().first(), Some(b'{' | b'[' | b'"'))
-            && (self.by_name || memchr::memchr(b'\\', text.as_bytes()).is_some() || self.redact.set.is_match(text))
+            && (self.redact.by_name
+                || memchr::memchr(b'\\', text.as_bytes()).is_some()
+                || self.redact.set.is_match(text))
     }
 
     /// A text as it stands, searched for patterns.
