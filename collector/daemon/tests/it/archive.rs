@@ -90,23 +90,26 @@ async fn what_readers_see_is_the_log() {
                 client.send(Transport::Grpc, export).await.unwrap();
             }
         }
-        next.store(traces * cycle / (kills + 1), Relaxed);
         let mut senders = load(&emberd, &next, traces * (cycle + 1) / (kills + 1)).await;
         tokio::time::sleep(pause(&mut seed)).await;
         emberd.kill();
         while senders.join_next().await.is_some() {}
     }
     let emberd = home.start();
-    next.store(traces * kills / (kills + 1), Relaxed);
     for sent in load(&emberd, &next, traces).await.join_all().await {
         sent.unwrap();
     }
     let accepted = emberd.get("/api/status").await["ledger"]["accepted_spans"].as_u64().unwrap();
-    wait_for("all to be archived", || {
-        let told = archive(&home, &["list"]);
-        let spans: u64 = told["days"].as_array().unwrap().iter().map(|day| day["spans"].as_u64().unwrap()).sum();
-        (spans == accepted).then_some(())
-    });
+    // Of a million spans, the most may still be on their way: for as long as there are more each time, there is patience.
+    let mut archived = 0;
+    while archived < accepted {
+        archived = wait_for("more to be archived", || {
+            let told = archive(&home, &["list"]);
+            let spans: u64 = told["days"].as_array().unwrap().iter().map(|day| day["spans"].as_u64().unwrap()).sum();
+            (spans > archived).then_some(spans)
+        });
+    }
+    assert_eq!(archived, accepted);
     let compacted = archive(&home, &["compact"]);
     // How many files the kills have left, and how large, is chance: whether they are worth merging is another test's.
     assert!(compacted["files_before"].as_u64() >= compacted["files_after"].as_u64(), "{compacted}");
