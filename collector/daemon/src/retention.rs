@@ -2,6 +2,7 @@
 //!
 //! A quarantined item goes as if somebody had dropped it: its consumer does it, and the ledger moves with it.
 //! Not here: what of the database goes and how (`emberd_store::retention`), the log's own `keep`.
+//! Kept by: `tests/it/retention.rs`.
 
 use std::fmt::Write as _;
 use std::io;

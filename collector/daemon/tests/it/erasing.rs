@@ -1,5 +1,8 @@
 //! `emberd erase`: what there was of somebody is gone from database, quarantine and the real Phoenix, and nothing of others is.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use emberd_phoenix::process::{Phoenix, Ports};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
@@ -184,4 +187,63 @@ async fn nothing_goes_while_somebody_is_behind() {
     let receipt = erase(&library, &["--user", "ada"], 0).await;
     assert_eq!(counts(&receipt, "prompt_traces"), [1, 0]);
     assert!(emberd.terminate().success());
+}
+
+/// The receipts: how many were begun, and how many of them are done.
+fn receipts(library: &Library) -> (usize, usize) {
+    let files = std::fs::read_dir(library.home.path().join("receipts")).into_iter().flatten();
+    let read =
+        |file: std::fs::DirEntry| -> Value { serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap() };
+    let all: Vec<Value> =
+        files.flatten().filter(|file| file.file_name().to_string_lossy().ends_with(".json")).map(read).collect();
+    (all.len(), all.iter().filter(|receipt| receipt["done"].is_string()).count())
+}
+
+/// Killed wherever it is, later each time, and given again until it comes to its end: nothing is left, whatever the others took away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_is_killed_is_given_again() {
+    let (mut library, sink) = (Library::new(Kind::Sqlite).await, Sink::new());
+    library.home.set("EMBERD_ARCHIVE_EVERY", "1s");
+    sink.is_forwarded_to_by(&mut library.home);
+    sink.refuses(&["refused"]);
+    let emberd = library.home.start();
+    let mut client = Client::connect(&emberd).await;
+    for nr in 1..=60 {
+        client.send_grpc(sink::request(Some("shop"), spans(nr, "ada", "s-ada", "adas-word"))).await.unwrap();
+    }
+    client.send_grpc(sink::request(Some("shop"), spans(61, "bob", "s-bob", "bobs-word"))).await.unwrap();
+    emberd.recorded().await;
+    forwarded(&emberd, "sink").await;
+
+    let mut killed = 0;
+    let receipt = loop {
+        let mut command = library.home.command(&["erase", "--json", "--user", "ada"]);
+        let mut erase = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(40 + 90 * killed)).await;
+        if let Some(status) = erase.try_wait().unwrap() {
+            let output = erase.wait_with_output().unwrap();
+            assert!(status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            break serde_json::from_slice::<Value>(&output.stdout).unwrap();
+        }
+        erase.kill().unwrap();
+        erase.wait().unwrap();
+        killed += 1;
+    };
+    let (begun, done) = receipts(&library);
+    assert!(begun > done && done > 0, "no kill met it at work: {killed} kills, {begun} begun, {done} done");
+    for (place, counts) in receipt["places"].as_object().unwrap() {
+        assert_eq!(counts["after"], 0, "{place}: {receipt:#}");
+    }
+    // What a killed one asked of emberd is done too, and takes nothing else.
+    let again = erase(&library, &["--user", "ada"], 0).await;
+    for (place, counts) in again["places"].as_object().unwrap() {
+        assert_eq!(counts["before"], 0, "{place}: {again:#}");
+    }
+    let of_bob = erase(&library, &["--session", "s-bob", "--dry-run"], 0).await;
+    for (place, before) in [("prompt_traces", 1), ("archive", 2), ("quarantine", 1)] {
+        assert_eq!(of_bob["places"][place]["before"], before, "{place}: {of_bob:#}");
+    }
+    emberd.sums_are_right(&library.home).await;
+    assert!(emberd.terminate().success());
+    library.home.ledger_is_right();
 }

@@ -43,6 +43,7 @@ mod redis;
 mod refuses_to_start;
 mod reload;
 mod replay;
+mod retention;
 mod rollback;
 mod sink;
 mod slow_socket;
