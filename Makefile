@@ -9,7 +9,7 @@
 #   make fuzz    every fuzz target guided by coverage, SECONDS=60 each (TARGETS="walk json" for some); stops at a crash
 #   make phoenix-kills   kills and stops of a real Phoenix under load (KILLS=10)
 #   make deb     the Debian package, in $CARGO_TARGET_DIR/debian; make try-deb puts it through its life under a real systemd (as root)
-#   make archive KILLS=50 TRACES=330000   a million spans archived through kills, and read by DuckDB and pyarrow
+#   make archive KILLS=50 TRACES=430000   a million spans archived through kills, and read by DuckDB and pyarrow
 #   make reliability     docs/reliability.md, from the figures that the last `make test` printed
 
 SHELL := /bin/bash

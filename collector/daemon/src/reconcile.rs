@@ -4,9 +4,12 @@
 //! recording their spans again, Phoenix by sending it what it lacks, experiments by the outbox; so a second look finds nothing, and
 //! whoever records meanwhile loses nothing. What still moves is left alone.
 //! Shape:   rollups against a recount of `prompt_traces`; `prompt_traces` against the spans of log and archive; spans against Phoenix;
-//! evaluations against Phoenix's experiments.
+//! evaluations against Phoenix's experiments; scores of live traces against its annotations (`scores`).
 //! Not here: when it runs (`commands::reconcile`, and the daemon's own job by [`keep`]).
 //! Kept by: `tests/it/reconcile.rs`, `emberd_store`'s `tests::recount`.
+
+#[path = "reconcile/scores.rs"]
+mod scores;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ValueEnum as _;
 use emberd_archive::keeping::Place;
 use emberd_model::cost::Prices;
 use emberd_model::ledger::{Origins, Tally, project_of};
@@ -52,6 +56,8 @@ pub(crate) enum Part {
     Phoenix,
     /// Evaluations against Phoenix's experiments
     Evaluations,
+    /// Scores of live traces against Phoenix's annotations
+    Scores,
 }
 
 impl Part {
@@ -62,6 +68,7 @@ impl Part {
             Self::Traces => "traces",
             Self::Phoenix => "phoenix",
             Self::Evaluations => "evaluations",
+            Self::Scores => "scores",
         }
     }
 }
@@ -69,7 +76,7 @@ impl Part {
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Found {
-    /// How many were compared: days of prompts, traces, spans, evaluations.
+    /// How many were compared: days of prompts, traces, spans, evaluations, scores.
     pub(crate) compared: u64,
     /// How many were other than they should be.
     pub(crate) different: u64,
@@ -107,10 +114,10 @@ pub(crate) async fn keep(daemon: Arc<Kept>, stop: CancellationToken) {
         }
         let reconcile =
             Reconcile { config, world, store, log: log.clone(), since: every + every / 4, until: MOVING, fix };
-        for part in [Part::Rollups, Part::Traces, Part::Phoenix, Part::Evaluations] {
+        for part in Part::value_variants() {
             let found = tokio::select! {
                 () = stop.cancelled() => return,
-                found = reconcile.part(part, &|_| ()) => found,
+                found = reconcile.part(*part, &|_| ()) => found,
             };
             let part = part.name();
             match found {
@@ -162,6 +169,7 @@ impl Reconcile<'_> {
             Part::Traces => self.traces(told).await,
             Part::Phoenix => self.phoenix(told).await,
             Part::Evaluations => self.evaluations(told).await,
+            Part::Scores => self.scores(told).await,
         }
     }
 
@@ -369,12 +377,20 @@ impl Reconcile<'_> {
             found.compared += 1;
             told(found.compared);
             match client.experiment(&experiment).await {
-                Ok(_) => continue,
-                Err(emberd_phoenix::rest::Error::NotFound { .. }) => {}
+                Ok(there) if there.missing_run_count == 0 => continue,
+                Ok(there) => {
+                    let missing = there.missing_run_count;
+                    found.different += 1;
+                    found.example(|| {
+                        format!("evaluation {evaluation}: {missing} runs of {experiment} are not in Phoenix")
+                    });
+                }
+                Err(emberd_phoenix::rest::Error::NotFound { .. }) => {
+                    found.missing += 1;
+                    found.example(|| format!("evaluation {evaluation}: experiment {experiment} is not in Phoenix"));
+                }
                 Err(error) => return Err(error).context("cannot ask Phoenix for an experiment"),
             }
-            found.missing += 1;
-            found.example(|| format!("evaluation {evaluation}: experiment {experiment} is not in Phoenix"));
             if self.fix {
                 let again = emberd_evaluators_jobs::outbox::tell_again(self.store, evaluation, self.now()).await?;
                 found.healed += u64::from(again);

@@ -60,7 +60,8 @@ impl Target {
     }
 
     /// As Phoenix writes it: ids in lower-case hex.
-    fn id(&self) -> String {
+    #[must_use]
+    pub fn id(&self) -> String {
         match self {
             Self::Span(span) => span.to_string(),
             Self::Trace(trace) => trace.to_string(),

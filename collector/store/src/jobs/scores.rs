@@ -211,6 +211,27 @@ impl Store {
         Ok(self.run(PutScores(scores)).await?)
     }
 
+    /// Traces with scores of this time (`since` inclusive, `until` not), by their ids, from behind `after` on; `limit` at most.
+    pub async fn scored_traces(
+        &self,
+        since: UnixNanos,
+        until: UnixNanos,
+        after: Option<TraceId>,
+        limit: u32,
+    ) -> Result<Vec<TraceId>, Error> {
+        let sql = "SELECT DISTINCT trace_id FROM emberd.trace_scores
+             WHERE at >= $1 AND at < $2 AND trace_id > $3 ORDER BY trace_id LIMIT $4";
+        // No trace has the id of zeros.
+        let after = after.unwrap_or(TraceId([0; 16]));
+        let binds = binds![since.micros(), until.micros(), &after.0[..], i64::from(limit)];
+        let read = |line: &Line| -> Result<TraceId, Fault> {
+            let id = line.blob(0)?;
+            id.try_into().map(TraceId).map_err(|_| Fault::damaged("the trace id", &format!("{id:02x?}")))
+        };
+        let lines = self.lines(sql, &binds).await?;
+        Ok(lines.iter().map(read).collect::<Result<_, Fault>>()?)
+    }
+
     /// The scores of a trace, by rule and name.
     pub async fn trace_scores(&self, trace: TraceId) -> Result<Vec<TraceScore>, Error> {
         let sql = format!(

@@ -257,6 +257,15 @@ async fn scores_of_a_trace_are_replaced_by_a_higher_epoch(db: Db) {
     let all = vec![score("quality", 0, Ok(0.1), Subject::Trace), newer.clone(), stranger];
     assert_eq!(db.store.put_trace_scores(all).await.unwrap(), 1);
     assert_eq!(db.store.trace_scores(TraceId([1; 16])).await.unwrap(), [newer, first[1].clone()]);
+    // Traces with scores of a time, page by page.
+    let other = TraceScore { trace: TraceId([2; 16]), ..first[0].clone() };
+    assert_eq!(db.store.put_trace_scores(vec![other]).await.unwrap(), 1);
+    let of = async |since, until, after| db.store.scored_traces(since, until, after, 1).await.unwrap();
+    let later = UnixNanos(NOW.0 + 1_000);
+    assert_eq!(of(NOW, later, None).await, [TraceId([1; 16])]);
+    assert_eq!(of(NOW, later, Some(TraceId([1; 16]))).await, [TraceId([2; 16])]);
+    assert_eq!(of(NOW, later, Some(TraceId([2; 16]))).await, []);
+    assert_eq!((of(later, UnixNanos(u64::MAX / 2), None).await, of(UnixNanos(0), NOW, None).await), (vec![], vec![]));
     // Names that are the same once they are kept.
     let alike = vec![score("x\0", 0, Ok(0.1), Subject::Trace), score("x", 0, Ok(0.2), Subject::Trace)];
     assert_eq!(db.store.put_trace_scores(alike).await.unwrap(), 1);

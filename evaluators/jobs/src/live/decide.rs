@@ -6,18 +6,15 @@
 
 use std::sync::Arc;
 
-use emberd_evaluators_kit::Kind;
-use emberd_phoenix::experiments::Judgement;
-use emberd_store::Error;
-use emberd_store::jobs::{Decision, Scored, Subject, TraceScore};
-use serde_json::{Map, Value, json};
-
 use super::gather::Whole;
 use super::judge::{Case, Unjudged};
 use super::rule::{On, Ready};
 use super::seen::{Seen, seen};
 use crate::engine::Shared;
-use crate::outbox::{ANNOTATION, Annotated};
+use crate::outbox::{ANNOTATION, Annotated, By, Named};
+use emberd_evaluators_kit::Kind;
+use emberd_store::Error;
+use emberd_store::jobs::{Decision, Scored, Subject, TraceScore};
 
 /// What became of a trace by the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,12 +117,11 @@ async fn judged(shared: &Shared, rule: &Ready, whole: &Whole, seen: &Seen) -> Re
 }
 
 /// What a rule's scores are of: for the tables, and for Phoenix.
-fn subject(on: On, whole: &Whole, seen: &Seen) -> (Subject, &'static str, String) {
-    let trace = || (Subject::Trace, "trace", whole.trace.to_string());
+fn subject(on: On, whole: &Whole, seen: &Seen) -> (Subject, Named) {
     match (on, &seen.root, &seen.session) {
-        (On::Span, Some(root), _) => (Subject::Span(root.clone()), "span", root.clone()),
-        (On::Session, _, Some(session)) => (Subject::Session, "session", session.clone()),
-        _ => trace(),
+        (On::Span, Some(root), _) => (Subject::Span(root.clone()), Named::new("span", root.clone())),
+        (On::Session, _, Some(session)) => (Subject::Session, Named::new("session", session.clone())),
+        _ => (Subject::Trace, Named::new("trace", whole.trace.to_string())),
     }
 }
 
@@ -140,7 +136,7 @@ async fn write(
     if scores.is_empty() {
         return Ok(());
     }
-    let (subject, level, id) = subject(rule.settings.on, whole, seen);
+    let (subject, target) = subject(rule.settings.on, whole, seen);
     let rows: Vec<TraceScore> = scores
         .iter()
         .map(|(scored, _)| TraceScore {
@@ -156,56 +152,14 @@ async fn write(
     if !shared.config.tells_phoenix {
         return Ok(());
     }
-    let annotated = scores.iter().filter_map(|(scored, is_llm)| {
-        let judgement = judgement(scored, epoch)?;
-        let body = Annotated {
-            level: level.to_owned(),
-            id: id.clone(),
-            name: scored.name.clone(),
-            identifier: format!("emberd:{}", rule.name),
-            is_llm: *is_llm,
-            judgement,
-            metadata: about(rule, whole, epoch, scored),
-            after: whole.after.0,
-        };
+    let annotated = rows.iter().zip(scores).filter_map(|(row, (scored, is_llm))| {
+        let by = By { rule: &rule.name, version: rule.version, spans: whole.spans as i64, is_llm: *is_llm };
+        let body = Annotated::of(row, &by, target.clone(), whole.after)?;
         let key = format!("{}/{}/{}", rule.id, whole.trace, scored.name);
         Some((ANNOTATION.to_owned(), key, serde_json::to_value(body).ok()?))
     });
     let annotated: Vec<_> = annotated.collect();
     shared.patiently(&shared.stopping, || shared.store.put_all_outgoing(annotated.clone(), shared.now())).await
-}
-
-/// What Phoenix is told of a score. A failure is none, so nothing is told of it; but when the trace was judged before, an older score may stand
-/// there: in its place comes why there is none now, without a number or a label that a chart could count. Whether one stands there is not
-/// asked: a crash may have come between the tables and the outbox.
-fn judgement(scored: &Scored, epoch: i64) -> Option<Judgement> {
-    match &scored.outcome {
-        Ok(score) => Some(Judgement {
-            label: score.label.clone(),
-            score: score.score.filter(|score| score.is_finite()),
-            explanation: score.explanation.clone(),
-        }),
-        Err(failure) if epoch > 0 => {
-            let explanation = format!("no score of the whole trace: {}: {}", failure.class, failure.message);
-            Some(Judgement { explanation: Some(explanation), ..Judgement::default() })
-        }
-        Err(_) => None,
-    }
-}
-
-fn about(rule: &Ready, whole: &Whole, epoch: i64, scored: &Scored) -> Map<String, Value> {
-    let mut about = scored.metadata.as_object().cloned().unwrap_or_default();
-    let emberd = json!({
-        "rule": rule.name,
-        "rule_version": rule.version,
-        "evaluator_version": scored.version,
-        "epoch": epoch,
-        "spans": whole.spans,
-        "trace_id": whole.trace.to_string(),
-        "error": scored.outcome.as_ref().err().map(|failure| failure.class.as_str()),
-    });
-    about.insert("emberd".to_owned(), emberd);
-    about
 }
 
 async fn put(shared: &Shared, rule: &Ready, whole: &Whole, epoch: i64, found: Found) -> Result<bool, Error> {

@@ -5,38 +5,78 @@
 
 use std::collections::HashSet;
 
+use emberd_evaluators_kit::Kind;
 use emberd_model::Offset;
 use emberd_phoenix::annotations::{Annotation, Target};
 use emberd_phoenix::experiments::{Annotator, Judgement};
-use emberd_store::jobs::Outgoing;
+use emberd_store::jobs::{Decision, Outgoing, Rule, Scored, Subject, TraceScore};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Inner, MISSES_MAX, STRIKES_MAX, Trouble};
+use crate::plan::Planned;
 
 /// An annotation as it stands in the outbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Annotated {
+    #[serde(flatten)]
+    of: Named,
+    name: String,
+    identifier: String,
+    /// Whether a model judged.
+    is_llm: bool,
+    judgement: Judgement,
+    metadata: Map<String, Value>,
+    /// The place after the last of the trace's spans in the log.
+    after: u64,
+}
+
+/// What a score is of, by its name in Phoenix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Named {
     /// span, trace or session.
-    pub(crate) level: String,
+    level: String,
     /// Which.
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) identifier: String,
+    id: String,
+}
+
+impl Named {
+    pub(crate) fn new(level: &str, id: String) -> Self {
+        Self { level: level.to_owned(), id }
+    }
+}
+
+/// How a score came to be.
+pub(crate) struct By<'a> {
+    /// The rule's name, and its version then.
+    pub(crate) rule: &'a str,
+    pub(crate) version: i64,
+    /// Of how many spans of the trace.
+    pub(crate) spans: i64,
     /// Whether a model judged.
     pub(crate) is_llm: bool,
-    pub(crate) judgement: Judgement,
-    pub(crate) metadata: Map<String, Value>,
-    /// The place after the last of the trace's spans in the log.
-    pub(crate) after: u64,
 }
 
 impl Annotated {
+    /// What Phoenix is told of a score; none where it is told nothing.
+    pub(crate) fn of(score: &TraceScore, by: &By<'_>, of: Named, after: Offset) -> Option<Self> {
+        Some(Self {
+            of,
+            name: score.scored.name.clone(),
+            identifier: identifier(by.rule),
+            is_llm: by.is_llm,
+            judgement: judgement(&score.scored, score.epoch)?,
+            metadata: about(score, by),
+            after: after.0,
+        })
+    }
+
     fn annotation(self) -> Option<Annotation> {
-        let target = match &*self.level {
-            "span" => Target::Span(self.id.parse().ok()?),
-            "trace" => Target::Trace(self.id.parse().ok()?),
-            "session" => Target::Session(self.id),
+        let Named { level, id } = self.of;
+        let target = match &*level {
+            "span" => Target::Span(id.parse().ok()?),
+            "trace" => Target::Trace(id.parse().ok()?),
+            "session" => Target::Session(id),
             _ => return None,
         };
         Some(Annotation {
@@ -48,6 +88,65 @@ impl Annotated {
             identifier: self.identifier,
         })
     }
+}
+
+fn identifier(rule: &str) -> String {
+    format!("emberd:{rule}")
+}
+
+/// What Phoenix is told of a score. A failure is none, so nothing is told of it; but when the trace was judged before, an older score may stand
+/// there: in its place comes why there is none now, without a number or a label that a chart could count. Whether one stands there is not
+/// asked: a crash may have come between the tables and the outbox.
+fn judgement(scored: &Scored, epoch: i64) -> Option<Judgement> {
+    match &scored.outcome {
+        Ok(score) => Some(Judgement {
+            label: score.label.clone(),
+            score: score.score.filter(|score| score.is_finite()),
+            explanation: score.explanation.clone(),
+        }),
+        Err(failure) if epoch > 0 => {
+            let explanation = format!("no score of the whole trace: {}: {}", failure.class, failure.message);
+            Some(Judgement { explanation: Some(explanation), ..Judgement::default() })
+        }
+        Err(_) => None,
+    }
+}
+
+fn about(score: &TraceScore, by: &By<'_>) -> Map<String, Value> {
+    let scored = &score.scored;
+    let mut about = scored.metadata.as_object().cloned().unwrap_or_default();
+    let emberd = json!({
+        "rule": by.rule,
+        "rule_version": by.version,
+        "evaluator_version": scored.version,
+        "epoch": score.epoch,
+        "spans": by.spans,
+        "trace_id": score.trace.to_string(),
+        "error": scored.outcome.as_ref().err().map(|failure| failure.class.as_str()),
+    });
+    about.insert("emberd".to_owned(), emberd);
+    about
+}
+
+/// What Phoenix should hold of a score that stands in the tables, for whoever compares; `session` is the trace's, `decision` its rule's. None:
+/// it is told nothing of it, or what it is of is not known any more.
+#[must_use]
+pub fn due(score: &TraceScore, rule: &Rule, decision: Option<&Decision>, session: Option<&str>) -> Option<Annotation> {
+    let of = match &score.subject {
+        Subject::Trace => Named::new("trace", score.trace.to_string()),
+        Subject::Span(id) => Named::new("span", id.clone()),
+        Subject::Session => Named::new("session", session?.to_owned()),
+    };
+    let planned: Vec<Planned> =
+        rule.config.get("plan").and_then(|plan| Vec::deserialize(plan).ok()).unwrap_or_default();
+    let judge = planned.iter().find(|planned| planned.scores.iter().any(|one| one.name == score.scored.name));
+    let by = By {
+        rule: &rule.name,
+        version: decision.map_or(rule.version, |decision| decision.version),
+        spans: decision.map_or(0, |decision| decision.spans),
+        is_llm: judge.is_some_and(|planned| planned.kind == Kind::Llm),
+    };
+    Annotated::of(score, &by, of, Offset(0))?.annotation()
 }
 
 impl Inner {

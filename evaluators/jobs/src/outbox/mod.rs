@@ -26,7 +26,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(crate) use annotation::Annotated;
+pub use annotation::due;
+pub(crate) use annotation::{Annotated, By, Named};
 pub(crate) use experiment::enqueue;
 
 use crate::job::in_a_while;
