@@ -226,7 +226,7 @@ impl Store {
         let binds = binds![since.micros(), until.micros(), &after.0[..], i64::from(limit)];
         let read = |line: &Line| -> Result<TraceId, Fault> {
             let id = line.blob(0)?;
-            id.try_into().map(TraceId).map_err(|_| Fault::damaged("the trace id", &format!("{id:02x?}")))
+            id.try_into().map(TraceId).map_err(|_| Fault::damaged("the trace id", format!("{id:02x?}")))
         };
         let lines = self.lines(sql, &binds).await?;
         Ok(lines.iter().map(read).collect::<Result<_, Fault>>()?)

@@ -18,7 +18,7 @@ pub type Kept = Vec<(Table, Duration)>;
 const ROWS: std::ops::RangeInclusive<u32> = 10..=4_000;
 const ROWS_FIRST: u32 = 500;
 /// A batch that held its locks for longer is followed by one of half as many rows.
-const HELD_MAX: Duration = Duration::from_millis(50);
+const HELD_MAX: Duration = Duration::from_millis(30);
 /// The least pause between two batches; longer ones are followed by as long a pause as they took.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often the tables are gone through.

@@ -1,7 +1,8 @@
 //! What is too old goes: a bounded batch in each transaction, found by an index.
 //!
 //! Promise: no batch holds a lock for long: it takes as many rows as went quickly before (`Pace`), waits for nobody's row locks longer
-//! than [`LOCK_WAIT_MS`], and is given up after [`STATEMENT_MS`]. A crash between two batches leaves nothing half done. Several emberds on
+//! than [`LOCK_WAIT_MS`], each of its statements is given up after [`STATEMENT_MS`], none begins when locks were held for as long, and no commit
+//! waits for the disk: what a crash brings back goes again. A crash between two batches leaves nothing half done. Several emberds on
 //! one database take turns. Rollups stay when rows go; a trace that went is remembered ([`Table::Forgotten`]), so that a late span counts as
 //! late and brings nothing back; one whose state still takes in spans stays until it is settled.
 //! Not here: when and how long what is kept (the daemon's configuration), files (`emberd-consumers`' quarantine), the log.
@@ -10,7 +11,7 @@
 mod keeper;
 mod traces;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use emberd_model::UnixNanos;
@@ -30,8 +31,8 @@ pub(crate) use traces::{forget, remember};
 pub(crate) const RETENTION_LOCK: i64 = 0x656d_6265_7264_0002;
 /// How long a batch waits for a lock that somebody else holds.
 pub const LOCK_WAIT_MS: u64 = 40;
-/// How long a batch's statement may take before it is given up, and a smaller one tried.
-pub const STATEMENT_MS: u64 = 90;
+/// How long a batch's statement may take before it is given up, and a smaller one tried: two of them follow each other with locks.
+pub const STATEMENT_MS: u64 = 45;
 
 macro_rules! tables {
     ($($table:ident = $word:literal: $what:literal,)+) => {
@@ -83,7 +84,7 @@ pub struct Batch {
     pub next: Option<Mark>,
     /// Another emberd was at it: nothing was done.
     pub busy: bool,
-    /// From the first statement to the commit: the longest that a lock was held.
+    /// From the first statement that takes locks of rows to the commit: the longest that one was held.
     pub held: Duration,
 }
 
@@ -97,12 +98,10 @@ impl Store {
         rows: u32,
         from: Option<Mark>,
     ) -> Result<Batch, Error> {
-        let old = Old { table, before: before.into(), now: now.into(), rows: rows.max(1), from };
-        let began = std::sync::Arc::new(Mutex::new(None));
-        let work = Delete { old, began: began.clone() };
-        let mut batch = self.run(work).await?;
-        let began = *began.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        batch.held = began.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+        let since = Since::default();
+        let old = Old { table, before: before.into(), now: now.into(), rows: rows.max(1), from, locks: since.clone() };
+        let mut batch = self.run(Delete(old)).await?;
+        batch.held = since.held();
         Ok(batch)
     }
 }
@@ -114,26 +113,38 @@ struct Old {
     now: Moment,
     rows: u32,
     from: Option<Mark>,
+    locks: Since,
 }
 
-struct Delete {
-    old: Old,
-    /// When the last attempt's first statement was about to run.
-    began: std::sync::Arc<Mutex<Option<Instant>>>,
+/// Since when the last attempt may have held locks of rows.
+#[derive(Clone, Default)]
+struct Since(Arc<Mutex<Option<Instant>>>);
+
+impl Since {
+    /// From now on.
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn held(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
+
+struct Delete(Old);
 
 impl Work for Delete {
     type Done = Batch;
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Batch, Fault> {
-        *self.began.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        let Self(old) = self;
         if !bounded(tx).await? {
-            return Ok(Batch { busy: true, next: self.old.from.clone(), ..Batch::default() });
+            return Ok(Batch { busy: true, next: old.from.clone(), ..Batch::default() });
         }
-        match self.old.table {
-            Table::Traces => traces::delete(tx, &self.old).await,
-            Table::Evaluations => items(tx, &self.old).await,
-            table => plain(tx, table, &self.old).await,
+        match old.table {
+            Table::Traces => traces::delete(tx, old).await,
+            Table::Evaluations => items(tx, old).await,
+            table => plain(tx, table, old).await,
         }
     }
 }
@@ -143,6 +154,7 @@ async fn bounded<T: Tx>(tx: &mut T) -> Result<bool, Fault> {
     if tx.is_sqlite() {
         return Ok(true);
     }
+    tx.execute("SET LOCAL synchronous_commit = off", &[]).await?;
     tx.execute(&format!("SET LOCAL lock_timeout = {LOCK_WAIT_MS}"), &[]).await?;
     tx.execute(&format!("SET LOCAL statement_timeout = {STATEMENT_MS}"), &[]).await?;
     let mine = tx.query("SELECT pg_try_advisory_xact_lock($1)", &binds![RETENTION_LOCK]).await?;
@@ -206,6 +218,7 @@ async fn plain<T: Tx>(tx: &mut T, table: Table, old: &Old) -> Result<Batch, Faul
         let picked = format!("SELECT ctid FROM {name} WHERE {is_old} ORDER BY {order} LIMIT $2 FOR UPDATE SKIP LOCKED");
         format!("DELETE FROM {name} WHERE ctid = ANY(ARRAY({picked}))")
     };
+    old.locks.now();
     let deleted = tx.execute(&sql, &[bound(table, old.before), i64::from(old.rows).into()]).await?;
     Ok(Batch { deleted, next: (deleted >= u64::from(old.rows)).then(Mark::first), ..Batch::default() })
 }
@@ -225,7 +238,8 @@ async fn items<T: Tx>(tx: &mut T, old: &Old) -> Result<Batch, Fault> {
     let found = tx.query(sql, &binds![old.before.micros(), from.at.micros(), from.id]).await?;
     let Some(line) = found.first() else { return Ok(Batch::default()) };
     let (job, at) = (line.id(0)?, line.int(1)?);
-    let mut deleted = 0;
+    old.locks.now();
+    let (mut deleted, mut is_all) = (0, true);
     for (table, key) in [
         ("emberd.job_results", "job, nr, step, name"),
         ("emberd.job_calls", "job, nr, step, call"),
@@ -233,7 +247,8 @@ async fn items<T: Tx>(tx: &mut T, old: &Old) -> Result<Batch, Fault> {
         ("emberd.job_targets", "job, nr"),
     ] {
         let left = i64::from(old.rows) - deleted as i64;
-        if left <= 0 {
+        if left <= 0 || old.locks.held() >= Duration::from_millis(STATEMENT_MS) {
+            is_all = false;
             break;
         }
         let sql = if tx.is_sqlite() {
@@ -245,6 +260,7 @@ async fn items<T: Tx>(tx: &mut T, old: &Old) -> Result<Batch, Fault> {
         deleted += tx.execute(&sql, &binds![job, left]).await?;
     }
     // A job of which something may be left is come back to.
-    let next = if deleted >= u64::from(old.rows) { from } else { Mark { at: Moment::from_micros(at), id: job } };
+    let next =
+        if !is_all || deleted >= u64::from(old.rows) { from } else { Mark { at: Moment::from_micros(at), id: job } };
     Ok(Batch { deleted, next: Some(next), ..Batch::default() })
 }
