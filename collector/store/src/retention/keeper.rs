@@ -19,8 +19,10 @@ const ROWS: std::ops::RangeInclusive<u32> = 10..=4_000;
 const ROWS_FIRST: u32 = 500;
 /// A batch that held its locks for longer is followed by one of half as many rows.
 const HELD_MAX: Duration = Duration::from_millis(30);
-/// The least pause between two batches; longer ones are followed by as long a pause as they took.
+/// The least pause between two batches.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A pause is so many times as long as the batch before it took: the disk is there for those who write meanwhile.
+const PAUSE_SHARE: u32 = 4;
 /// How often the tables are gone through.
 const EVERY: Duration = Duration::from_secs(600);
 /// After the start, and after a pass that failed.
@@ -159,7 +161,7 @@ impl Keeper {
                         None => return Ok(true),
                         Some(next) => from = Some(next),
                     }
-                    batch.held.max(PAUSE)
+                    (batch.held * PAUSE_SHARE).max(PAUSE)
                 }
                 // It waited for somebody, or took too long: a smaller one may not.
                 Err(_) if failed < 8 => {
