@@ -6,9 +6,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::Value;
 
 use super::client::Client;
-use super::ledger::until;
 use super::library::{Kind, Library};
 use super::made::text;
+use super::process::Emberd;
 use super::sink;
 
 /// A trace of one call that began so many days ago.
@@ -30,6 +30,22 @@ fn names(traces: &[Value]) -> Vec<&str> {
     traces.iter().map(|trace| trace["phoenix_trace_id"].as_str().unwrap()).collect()
 }
 
+/// An emberd whose first pass over the tables has met what is old and settled. One that was slow to settle it passes again in ten minutes, or
+/// when it is started again.
+async fn until_two_are_left(library: &Library) -> Emberd {
+    for _ in 0..3 {
+        let emberd = library.home.start();
+        for _ in 0..150 {
+            if library.traces().await.len() == 2 {
+                return emberd;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(emberd.terminate().success());
+    }
+    panic!("the old does not go: {:?}", library.traces().await);
+}
+
 async fn the_old_goes(kind: Kind) {
     let mut library = Library::new(kind).await;
     let emberd = library.home.start();
@@ -47,8 +63,7 @@ async fn the_old_goes(kind: Kind) {
     library.home.set("EMBERD_RETENTION_TRACES", "30d");
     library.home.set("EMBERD_RECORDER_ROOT_WAIT", "1s").set("EMBERD_RECORDER_QUIET", "1s");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let emberd = library.home.start();
-    until("the old to go", async || emberd.get("/api/status").await["retention"]["deleted"]["traces"] == 2).await;
+    let emberd = until_two_are_left(&library).await;
     let [three, four] = [3, 4].map(|nr: u8| format!("{nr:02x}").repeat(16));
     assert_eq!(names(&library.traces().await), [&three, &four]);
     assert_eq!(library.rollups().await, rollups, "the numbers that came of what went are kept");
