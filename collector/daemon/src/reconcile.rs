@@ -203,14 +203,14 @@ impl Reconcile<'_> {
 
     async fn traces(&self, told: &(dyn Fn(u64) + Sync)) -> anyhow::Result<Found> {
         let mut spans = 0;
-        self.each(|batch| spans += u64::from(batch.spans)).await?;
+        self.each(None, |batch| spans += u64::from(batch.spans)).await?;
         let passes = spans.div_ceil(TRACES_AT_ONCE).max(1);
         let reading = self.config.recorder.reading();
         let prices = self.config.recorder.prices()?;
         let mut found = Found::default();
         for pass in 0..passes {
             let mut states: BTreeMap<TraceId, TraceState> = BTreeMap::new();
-            self.each(|batch| {
+            self.each(None, |batch| {
                 for (trace, state) in fold([batch], &reading) {
                     if trace.chance() % passes == pass {
                         states.entry(trace).and_modify(|known| _ = known.merge(&state)).or_insert(state);
@@ -413,9 +413,9 @@ impl Reconcile<'_> {
         }
     }
 
-    /// Every batch of the time that is looked at, in turn.
-    async fn each(&self, mut each: impl FnMut(&Batch)) -> anyhow::Result<()> {
-        let mut source = self.source(None)?;
+    /// Every batch of the time that is looked at, in turn; of these traces, if there are some here.
+    async fn each(&self, traces: Option<Arc<HashSet<TraceId>>>, mut each: impl FnMut(&Batch)) -> anyhow::Result<()> {
+        let mut source = self.source(traces)?;
         while let Some(Fed { entry, .. }) = source.next().await? {
             let emberd_log::Entry { spans, received_at, key, flags, body } = entry;
             each(&Batch { offset: Offset(0), spans: spans.get(), received_at, key, flags, body });

@@ -1,7 +1,7 @@
 //! Scores of live traces, held against Phoenix's annotations; told again where they lack or say something else.
 //!
 //! Promise: a score is compared by what it says (its number and its label) where its trace's spans are known; a score whose trace is neither in log
-//! nor archive any more is passed over, for nobody knows its project. Annotations of others are neither looked at nor touched.
+//! nor archive any more is passed over, for nobody knows its project. Annotations under other identifiers are not touched.
 //! Kept by: `tests/it/reconcile.rs`, against the real Phoenix.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -11,7 +11,7 @@ use anyhow::Context;
 use emberd_evaluators_jobs::outbox;
 use emberd_model::ledger::project_of;
 use emberd_model::trace::{TraceState, fold};
-use emberd_model::{Batch, Offset, TraceId, UnixNanos, row, wire};
+use emberd_model::{TraceId, UnixNanos, row, wire};
 use emberd_phoenix::Client;
 use emberd_phoenix::annotations::{Annotation, BATCH, Level, Sought, Stored};
 use emberd_phoenix::rest;
@@ -19,7 +19,6 @@ use emberd_store::jobs::{Rule, Subject, TraceScore};
 use uuid::Uuid;
 
 use super::{Found, Reconcile, nanos};
-use crate::replay::source::Fed;
 
 /// Traces whose scores are in memory at once: a pass over the spans is made for each such part of them.
 const TRACES_AT_ONCE: u32 = 5_000;
@@ -92,26 +91,31 @@ impl Reconcile<'_> {
     /// Projects of these traces, and the sessions of those that have a score of theirs.
     async fn homes(&self, scores: &BTreeMap<TraceId, Vec<TraceScore>>) -> anyhow::Result<HashMap<TraceId, Home>> {
         let is_of_session = |score: &TraceScore| score.subject == Subject::Session;
+        let of_sessions: HashSet<TraceId> =
+            scores.iter().filter(|(_, scores)| scores.iter().any(is_of_session)).map(|(trace, _)| *trace).collect();
+        let reading = self.config.recorder.reading();
         let mut homes: HashMap<TraceId, Home> = HashMap::new();
         let mut states: HashMap<TraceId, TraceState> = HashMap::new();
         let wanted: HashSet<TraceId> = scores.keys().copied().collect();
-        let mut source = self.source(Some(Arc::new(wanted)))?;
-        while let Some(Fed { entry, .. }) = source.next().await? {
-            let emberd_log::Entry { spans, received_at, key, flags, body } = entry;
-            for found in wire::spans(&body).filter(|found| scores.contains_key(&found.span.trace_id)) {
+        self.each(Some(Arc::new(wanted)), |batch| {
+            for found in wire::spans(&batch.body).filter(|found| scores.contains_key(&found.span.trace_id)) {
                 let home = homes.entry(found.span.trace_id).or_default();
                 let project = project_of(&found.resource);
                 if !home.projects.contains(project) {
                     home.projects.insert(project.to_owned());
                 }
             }
-            let batch = Batch { offset: Offset(0), spans: spans.get(), received_at, key, flags, body };
-            for (trace, state) in fold([&batch], &self.config.recorder.reading()) {
-                if scores.get(&trace).is_some_and(|scores| scores.iter().any(is_of_session)) {
+            // Only a session's name has to be put together of all spans.
+            if of_sessions.is_empty() {
+                return;
+            }
+            for (trace, state) in fold([batch], &reading) {
+                if of_sessions.contains(&trace) {
                     states.entry(trace).and_modify(|known| _ = known.merge(&state)).or_insert(state);
                 }
             }
-        }
+        })
+        .await?;
         let prices = self.config.recorder.prices()?;
         for (trace, state) in states {
             let row = row::row(trace, &state, &prices, true);
