@@ -84,7 +84,7 @@ pub struct Batch {
     pub next: Option<Mark>,
     /// Another emberd was at it: nothing was done.
     pub busy: bool,
-    /// From the first statement that takes locks of rows to the commit: the longest that one was held.
+    /// From the first statement that takes locks of rows (SQLite: from the first of all) to the commit: the longest that one was held.
     pub held: Duration,
 }
 
@@ -116,14 +116,19 @@ struct Old {
     locks: Since,
 }
 
-/// Since when the last attempt may have held locks of rows.
+/// Since when the last attempt may have held locks that others wait for.
 #[derive(Clone, Default)]
 struct Since(Arc<Mutex<Option<Instant>>>);
 
 impl Since {
-    /// From now on.
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// A new attempt: SQLite's transaction has the whole file at once, PostgreSQL's holds nothing yet.
+    fn attempt(&self, is_sqlite: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = is_sqlite.then(Instant::now);
+    }
+
+    /// From now on, if not already.
+    fn begin(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
     }
 
     fn held(&self) -> Duration {
@@ -138,6 +143,7 @@ impl Work for Delete {
 
     async fn run<T: Tx>(&self, tx: &mut T, _attempt: u32) -> Result<Batch, Fault> {
         let Self(old) = self;
+        old.locks.attempt(tx.is_sqlite());
         if !bounded(tx).await? {
             return Ok(Batch { busy: true, next: old.from.clone(), ..Batch::default() });
         }
@@ -218,7 +224,7 @@ async fn plain<T: Tx>(tx: &mut T, table: Table, old: &Old) -> Result<Batch, Faul
         let picked = format!("SELECT ctid FROM {name} WHERE {is_old} ORDER BY {order} LIMIT $2 FOR UPDATE SKIP LOCKED");
         format!("DELETE FROM {name} WHERE ctid = ANY(ARRAY({picked}))")
     };
-    old.locks.now();
+    old.locks.begin();
     let deleted = tx.execute(&sql, &[bound(table, old.before), i64::from(old.rows).into()]).await?;
     Ok(Batch { deleted, next: (deleted >= u64::from(old.rows)).then(Mark::first), ..Batch::default() })
 }
@@ -238,7 +244,7 @@ async fn items<T: Tx>(tx: &mut T, old: &Old) -> Result<Batch, Fault> {
     let found = tx.query(sql, &binds![old.before.micros(), from.at.micros(), from.id]).await?;
     let Some(line) = found.first() else { return Ok(Batch::default()) };
     let (job, at) = (line.id(0)?, line.int(1)?);
-    old.locks.now();
+    old.locks.begin();
     let (mut deleted, mut is_all) = (0, true);
     for (table, key) in [
         ("emberd.job_results", "job, nr, step, name"),

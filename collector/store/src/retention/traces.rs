@@ -37,7 +37,7 @@ pub(super) async fn delete<T: Tx>(tx: &mut T, old: &Old) -> Result<Batch, Fault>
             gone.push(row.text(2)?);
         }
     }
-    old.locks.now();
+    old.locks.begin();
     let deleted = forget(tx, gone, old.now.micros()).await?;
     Ok(Batch { deleted, next, ..Batch::default() })
 }
